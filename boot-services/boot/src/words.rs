@@ -199,7 +199,7 @@ name! {
 name! {
     /// One try at one thing: what happened is told with the attempt it happened in, and what comes from
     /// an earlier one is seen to be late. It stands in boot URLs.
-    Attempt, 80, "an attempt such as n1-4-2: letters, digits, hyphens and dots, at most 80", '-' | '.'
+    Attempt, 120, "an attempt such as n1-4-2: letters, digits, hyphens and dots, at most 120", '-' | '.'
 }
 
 name! {

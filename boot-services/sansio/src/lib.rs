@@ -10,6 +10,7 @@
 //!
 //! This crate knows nothing of any protocol.
 
+pub mod sim;
 mod time;
 
 pub use time::Time;
