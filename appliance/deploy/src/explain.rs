@@ -1,0 +1,232 @@
+use crate::{Journey, Place, PortSight, Sight, Step, leg};
+use agent_proto::Phase;
+use boot::DhcpMoment;
+use core::fmt;
+use rack::{LinkState, Power};
+use serde::{Deserialize, Serialize};
+
+/// One arrow of the picture of a deployment: something that has to be seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrow {
+    /// What has to be seen.
+    pub what: String,
+    /// Whether it was.
+    pub seen: Seen,
+    /// What was seen instead, or with it.
+    pub last_seen: String,
+}
+
+/// Whether an arrow was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Seen {
+    /// Yes.
+    Yes,
+    /// Not yet, and it is the one that is awaited.
+    Missing,
+    /// It comes after the one that is awaited.
+    Later,
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Seen::Yes => "seen",
+            Seen::Missing => "MISSING",
+            Seen::Later => "later",
+        })
+    }
+}
+
+/// The arrows of the step a journey is on, in the order in which they must be seen.
+pub fn arrows(journey: &Journey, sight: &Sight) -> Vec<Arrow> {
+    let mut arrows = Vec::new();
+    let mut missing = false;
+    let mut arrow = |what: String, seen: bool, last_seen: String| {
+        let seen = match (seen, missing) {
+            (true, _) => Seen::Yes,
+            (false, false) => {
+                missing = true;
+                Seen::Missing
+            }
+            (false, true) => Seen::Later,
+        };
+        arrows.push(Arrow { what, seen, last_seen });
+    };
+    let wish = leg(journey).wish;
+    let off_first = matches!(journey.step, Step::SecurePort | Step::ReleasePort | Step::Park | Step::Disarm);
+    match journey.step {
+        Step::Bmc => arrow("the BMC answers".into(), sight.bmc_answers(), power_seen(sight)),
+        _ if off_first => {
+            arrow("the BMC says the node is off".into(), sight.is_off(journey), power_seen(sight))
+        }
+        _ => {}
+    }
+    if journey.step != Step::Bmc && journey.step != Step::Disarm {
+        for port in &sight.ports {
+            let what = format!(
+                "switch {} says port {} is in VLAN {} ({})",
+                port.link.switch,
+                port.link.port,
+                port.wanted,
+                place(wish.place)
+            );
+            let fresh = port.wish.as_ref() == Some(&journey.wish());
+            let placed = port.is_placed() && (fresh || !(off_first || journey.step == Step::Quarantine));
+            arrow(what, placed, port_seen(port));
+        }
+    }
+    let ramdisk = matches!(journey.step, Step::Pxe | Step::Agent | Step::WriteImage | Step::Erase);
+    if ramdisk || matches!(journey.step, Step::Boot | Step::Verify) {
+        arrow("the BMC says the node is on".into(), sight.power == Some(Power::On), power_seen(sight));
+    }
+    if ramdisk {
+        let agent = sight.agent_connected(journey);
+        let script = sight.script_fetched(journey);
+        let client = sight.boot_client.as_ref().filter(|c| c.attempt == Some(journey.attempt()));
+        let asked = client.is_some();
+        let bound = client.is_some_and(|c| c.moment == DhcpMoment::Bound);
+        let seen = client.map_or_else(
+            || format!("nothing from it in this attempt{}", link_seen(sight)),
+            |c| client_seen(c.moment, c.address.map(|a| a.to_string())),
+        );
+        let where_ = boot_port(sight);
+        arrow(format!("a DHCP DISCOVER comes from it{where_}"), asked || script || agent, seen.clone());
+        arrow("it takes the address it is offered".into(), bound || script || agent, seen);
+        arrow(
+            "it fetches its boot script".into(),
+            script || agent,
+            if script { "fetched".into() } else { "not fetched in this attempt".into() },
+        );
+        arrow("its ramdisk says hello".into(), agent, agent_seen(journey, sight));
+    }
+    if matches!(journey.step, Step::WriteImage | Step::Erase) {
+        let what = match journey.step {
+            Step::WriteImage => "its agent says that the image is written and read back",
+            _ => "its agent says that the disks are wiped",
+        };
+        arrow(what.into(), sight.job_done(journey), job_seen(journey, sight));
+    }
+    if journey.step == Step::Verify {
+        let client = sight.tenant_client.as_ref().filter(|c| c.attempt == Some(journey.system()));
+        let seen = client.map_or_else(
+            || {
+                format!(
+                    "nothing from it on the tenant's network since it was switched on{}",
+                    link_seen(sight)
+                )
+            },
+            |c| client_seen(c.moment, c.address.map(|a| a.to_string())),
+        );
+        arrow(
+            format!("it is seen on the tenant's network{}", boot_port(sight)),
+            sight.seen_by_tenant(journey),
+            seen,
+        );
+    }
+    arrows
+}
+
+/// The first arrow that is missing, as one sentence with what was seen instead.
+pub fn missing(journey: &Journey, sight: &Sight) -> String {
+    let away = match sight.hands_away.as_slice() {
+        [] => String::new(),
+        hands => format!(" (the {} service is away; it is being restarted)", hands.join(" and the ")),
+    };
+    let first = arrows(journey, sight).into_iter().find(|arrow| arrow.seen == Seen::Missing);
+    first.map_or_else(
+        || format!("nothing is missing at {}{away}", journey.step),
+        |arrow| format!("waits until {}; last seen: {}{away}", arrow.what, arrow.last_seen),
+    )
+}
+
+fn place(place: Place) -> &'static str {
+    match place {
+        Place::Provisioning => "provisioning",
+        Place::Cleaning => "cleaning",
+        Place::Tenant => "the tenant's",
+        Place::Quarantine => "quarantine",
+    }
+}
+
+fn power_seen(sight: &Sight) -> String {
+    match (&sight.bmc_trouble, sight.power) {
+        (Some(trouble), _) => trouble.to_string(),
+        (None, Some(power)) if sight.power_acts > 1 => {
+            format!("power {power} after {} power commands that the BMC accepted", sight.power_acts)
+        }
+        (None, Some(power)) => format!("power {power}"),
+        (None, None) => "nothing from its BMC yet".into(),
+    }
+}
+
+fn port_seen(port: &PortSight) -> String {
+    if let Some(trouble) = &port.trouble {
+        return trouble.clone();
+    }
+    let mode = port.mode.map_or_else(|| "nothing from the switch yet".to_owned(), |mode| mode.to_string());
+    match port.drifts {
+        0 => mode,
+        drifts => format!("{mode}; moved by somebody else {drifts} times"),
+    }
+}
+
+fn boot_port(sight: &Sight) -> String {
+    sight.ports.first().map_or_else(String::new, |port| {
+        format!(" on port {} of switch {}, VLAN {}", port.link.port, port.link.switch, port.wanted)
+    })
+}
+
+fn link_seen(sight: &Sight) -> &'static str {
+    match sight.ports.first().map(|port| port.state) {
+        Some(LinkState::Down) => ", and the switch says the port has no link: look at the cable",
+        Some(LinkState::Up) => ", though the switch says the port has a link",
+        _ => "",
+    }
+}
+
+fn client_seen(moment: DhcpMoment, address: Option<String>) -> String {
+    let address = address.unwrap_or_else(|| "no address".into());
+    match moment {
+        DhcpMoment::Ignored => "a DHCP DISCOVER that was not answered".into(),
+        DhcpMoment::Offered => {
+            format!("a DHCP DISCOVER, answered with an offer of {address}, which it has not taken")
+        }
+        DhcpMoment::Refused => format!("a DHCP REQUEST for {address}, refused"),
+        DhcpMoment::Bound => format!("bound to {address}"),
+        DhcpMoment::Released => format!("{address} given back"),
+        DhcpMoment::Declined => format!("it says that somebody else uses {address}"),
+        DhcpMoment::Seen => format!("ARP from {address}"),
+    }
+}
+
+fn agent_seen(journey: &Journey, sight: &Sight) -> String {
+    match sight.agent(journey) {
+        Some(agent) if agent.connected => "on the line".into(),
+        Some(_) => "it was on the line, and is gone".into(),
+        None => "no agent of this attempt".into(),
+    }
+}
+
+fn job_seen(journey: &Journey, sight: &Sight) -> String {
+    if let Some(failure) = sight.job_failure(journey) {
+        return failure.text.clone();
+    }
+    let at = sight.job_progress(journey).map_or_else(
+        || "not begun".to_owned(),
+        |progress| {
+            let phase = match progress.phase {
+                Phase::Prepare => "preparing",
+                Phase::Write => "writing",
+                Phase::Verify => "reading back",
+                Phase::Finish => "finishing",
+                Phase::Erase => "wiping",
+            };
+            format!("{phase}, {} of {} MiB", progress.done >> 20, progress.total.div_ceil(1 << 20))
+        },
+    );
+    match sight.agent(journey) {
+        Some(agent) if !agent.connected => format!("{at}; the agent is off the line"),
+        _ => at,
+    }
+}

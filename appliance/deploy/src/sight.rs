@@ -1,0 +1,152 @@
+use crate::Journey;
+use agent_proto::{Failure, JobState, Progress, Status};
+use boot::{Architecture, Attempt, DhcpMoment};
+use rack::{BmcTrouble, LinkState, LocalLink, PortMode, Power, Vlan};
+use std::net::Ipv4Addr;
+
+/// What is seen of one node now, put together by control from what the hands told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sight {
+    /// Its power; none: not known.
+    pub power: Option<Power>,
+    /// The power wish that was last seen fulfilled.
+    pub power_wish: Option<Attempt>,
+    /// How often the BMC was told and nothing came of it.
+    pub power_acts: u32,
+    /// What is wrong with its BMC.
+    pub bmc_trouble: Option<BmcTrouble>,
+    /// What stands between control and the hand that is asked, by hand; such as `power`.
+    pub hands_away: Vec<&'static str>,
+    /// Its ports.
+    pub ports: Vec<PortSight>,
+    /// What was seen of it on the network it is to boot from.
+    pub boot_client: Option<ClientSight>,
+    /// The attempt whose boot script was fetched last.
+    pub script: Option<Attempt>,
+    /// Its agent.
+    pub agent: Option<AgentSight>,
+    /// What was seen of it on the tenant's network.
+    pub tenant_client: Option<ClientSight>,
+}
+
+/// One of its switch ports.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PortSight {
+    /// Which.
+    pub link: LocalLink,
+    /// Where it should be.
+    pub wanted: Vlan,
+    /// Where the switch says it is; none: not known.
+    pub mode: Option<PortMode>,
+    /// The wish under which that was read.
+    pub wish: Option<Attempt>,
+    /// Whether there is light.
+    pub state: LinkState,
+    /// How often somebody else moved it under this wish.
+    pub drifts: u32,
+    /// What is wrong with it or with its switch.
+    pub trouble: Option<String>,
+}
+
+/// What DHCP or ARP saw of it on a network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientSight {
+    /// The attempt it happened in.
+    pub attempt: Option<Attempt>,
+    /// How far it came.
+    pub moment: DhcpMoment,
+    /// Its address.
+    pub address: Option<Ipv4Addr>,
+    /// What its firmware says it is.
+    pub architecture: Option<Architecture>,
+}
+
+/// Its agent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentSight {
+    /// The attempt whose ramdisk it runs in.
+    pub attempt: Attempt,
+    /// Whether it is on the line.
+    pub connected: bool,
+    /// What it said last; none: nothing that can be read.
+    pub status: Option<Status>,
+}
+
+impl Sight {
+    /// Whether the BMC answers.
+    pub fn bmc_answers(&self) -> bool {
+        self.power.is_some() && self.bmc_trouble.is_none()
+    }
+
+    /// Whether it is off, seen so since this step wished it.
+    pub fn is_off(&self, journey: &Journey) -> bool {
+        self.power == Some(Power::Off) && self.power_wish.as_ref() == Some(&journey.wish())
+    }
+
+    /// Whether it is on, seen so since this step wished it.
+    pub fn is_on(&self, journey: &Journey) -> bool {
+        self.power == Some(Power::On) && self.power_wish.as_ref() == Some(&journey.wish())
+    }
+
+    /// Whether every port is where this step wants it, read back since this step wished it.
+    pub fn ports_placed(&self, journey: &Journey) -> bool {
+        let wish = journey.wish();
+        self.ports.iter().all(|port| port.is_placed() && port.wish.as_ref() == Some(&wish))
+    }
+
+    /// Whether this attempt's boot script was fetched.
+    pub fn script_fetched(&self, journey: &Journey) -> bool {
+        self.script.as_ref() == Some(&journey.attempt())
+    }
+
+    /// This attempt's agent.
+    pub fn agent(&self, journey: &Journey) -> Option<&AgentSight> {
+        self.agent.as_ref().filter(|agent| agent.attempt == journey.attempt())
+    }
+
+    /// Whether this attempt's agent has said who it is.
+    pub fn agent_connected(&self, journey: &Journey) -> bool {
+        self.agent(journey).is_some_and(|agent| agent.status.is_some())
+    }
+
+    fn job(&self, journey: &Journey) -> Option<&JobState> {
+        let job = self.agent(journey)?.status.as_ref()?.job.as_ref()?;
+        Some(&job.state)
+    }
+
+    /// Whether this attempt's job is done.
+    pub fn job_done(&self, journey: &Journey) -> bool {
+        matches!(self.job(journey), Some(JobState::Done(_)))
+    }
+
+    /// How far this attempt's job is.
+    pub fn job_progress(&self, journey: &Journey) -> Option<Progress> {
+        match self.job(journey) {
+            Some(JobState::Running(progress)) => Some(*progress),
+            _ => None,
+        }
+    }
+
+    /// Why this attempt's job cannot be done.
+    pub fn job_failure(&self, journey: &Journey) -> Option<&Failure> {
+        match self.job(journey) {
+            Some(JobState::Failed(failure)) => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// Whether this boot's system has an address on the tenant's network, or was seen using one.
+    pub fn seen_by_tenant(&self, journey: &Journey) -> bool {
+        self.tenant_client.as_ref().is_some_and(|client| {
+            client.attempt.as_ref() == Some(&journey.system())
+                && matches!(client.moment, DhcpMoment::Bound | DhcpMoment::Seen)
+        })
+    }
+}
+
+impl PortSight {
+    /// Whether the switch says that it is where it should be.
+    pub fn is_placed(&self) -> bool {
+        self.mode == Some(PortMode::Access(self.wanted))
+    }
+}
