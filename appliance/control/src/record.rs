@@ -1,0 +1,139 @@
+use boot::{Architecture, Attempt, Digest, Generation, Mac};
+use deploy::{Deployment, Failure, Goal, Journey};
+use rack::{ImageName, NetworkName, NetworkSpec, NodeSpec, ProvisionState, SwitchSpec};
+use sansio::Time;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use store::{Record, Table, Versioned};
+
+use crate::Hand;
+
+macro_rules! record {
+    ($name:ty, $table:ident) => {
+        impl Versioned for $name {
+            const VERSION: u8 = 1;
+        }
+        impl Record for $name {
+            const TABLE: Table = Table::$table;
+        }
+    };
+}
+
+/// A node, and where it is in its life.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// As its administrator describes it.
+    pub spec: NodeSpec,
+    /// Numbers the descriptions, from one.
+    pub generation: u64,
+    /// Where it is.
+    pub state: ProvisionState,
+    /// Since when.
+    pub since: Time,
+    /// What is being done with it.
+    pub journey: Option<Journey>,
+    /// What comes after that.
+    pub then: Option<Goal>,
+    /// How many journeys it made.
+    pub journeys: u64,
+    /// What it is deployed with, or was to be.
+    pub deployment: Option<Deployment>,
+    /// Why its last journey failed.
+    pub failure: Option<Failure>,
+    /// Its addresses, where Kiln gives them.
+    pub addresses: BTreeMap<NetworkName, Ipv4Addr>,
+    /// The address it was seen with on its tenant's network.
+    pub tenant_address: Option<Ipv4Addr>,
+    /// What its agent said when the last image was written.
+    pub written: Option<agent_proto::Outcome>,
+}
+record!(NodeRecord, Node);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct NetworkRecord(pub(crate) NetworkSpec);
+record!(NetworkRecord, Network);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct SwitchRecord(pub(crate) SwitchSpec);
+record!(SwitchRecord, Switch);
+
+/// An image, by the name people use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// Its name.
+    pub name: ImageName,
+    /// What it is.
+    pub digest: Digest,
+    /// Octets of the disk it describes.
+    pub size: u64,
+    /// Octets that are not holes.
+    pub data: u64,
+    /// SHA-256 of the raw content, as people compare it.
+    pub sha256: String,
+    /// When it was imported.
+    pub imported: Time,
+}
+record!(ImageRecord, Image);
+
+/// A machine that asked on a boot network and that nobody enrolled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Discovered {
+    /// The interface it asked by.
+    pub mac: Mac,
+    /// On which network.
+    pub network: String,
+    /// When it was first seen.
+    pub first_seen: Time,
+    /// What its firmware says it is.
+    pub architecture: Option<Architecture>,
+    /// Its DHCP vendor class.
+    pub vendor_class: Option<String>,
+    /// Its SMBIOS UUID.
+    pub uuid: Option<String>,
+}
+record!(Discovered, Discovered);
+
+/// The numbers of the plans that were last given out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Generations(BTreeMap<Hand, Generation>);
+record!(Generations, Generation);
+
+impl Generations {
+    pub(crate) fn of(&self, hand: Hand) -> Generation {
+        self.0.get(&hand).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn bump(&mut self, hand: Hand) {
+        let next = self.of(hand).next();
+        self.0.insert(hand, next);
+    }
+}
+
+/// What agents' tokens are derived from.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct MasterSecret {
+    key: [u8; 32],
+}
+record!(MasterSecret, Secret);
+
+impl MasterSecret {
+    pub(crate) fn new(key: [u8; 32]) -> MasterSecret {
+        MasterSecret { key }
+    }
+
+    /// The token of one attempt, which opens nothing else.
+    pub(crate) fn token(&self, attempt: &Attempt) -> boot::Secret {
+        let hash = blake3::keyed_hash(&self.key, format!("agent token {attempt}").as_bytes());
+        boot::Secret::new(&hash.to_hex()[..40])
+    }
+}
+
+impl core::fmt::Debug for MasterSecret {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("***")
+    }
+}

@@ -1,0 +1,317 @@
+use crate::{Control, Discovered, Event, Hand};
+use agent_proto::Status;
+use boot::{Attempt, DhcpFact, Generation, HttpFact, Mac, NodeName, Row, SessionState, TftpFact, Up};
+use deploy::{AgentSight, ClientSight, Journey, Place, PortSight, Sight, leg};
+use rack::{NetworkSpec, PortFact, PowerFact, Purpose, SwitchFact, SwitchName, SwitchPort};
+use sansio::Time;
+use std::collections::BTreeMap;
+use store::{Batch, Store};
+
+/// Most machines that nobody enrolled that are remembered.
+const DISCOVERED: usize = 1024;
+/// Most agents and scripts that are remembered; past it the one with the smallest name goes.
+const HAPPENED: usize = 4096;
+
+/// What comes from a hand's connection.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Heard {
+    /// A line of the DHCP hand.
+    Dhcp(Up<DhcpFact>),
+    /// A line of the TFTP hand.
+    Tftp(Up<TftpFact>),
+    /// A line of the HTTP hand.
+    Http(Up<HttpFact>),
+    /// A line of the power hand.
+    Power(Up<PowerFact>),
+    /// A line of the switch hand.
+    Switch(Up<SwitchFact>),
+    /// The hand is off the line.
+    Away(Hand),
+}
+
+/// The hands' tables, as control holds them. Never stored: they are told again.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    hands: BTreeMap<Hand, HandLine>,
+    power: BTreeMap<NodeName, PowerFact>,
+    ports: BTreeMap<(SwitchName, SwitchPort), PortFact>,
+    switches: BTreeMap<SwitchName, String>,
+    clients: BTreeMap<(String, Mac), ClientSight>,
+    scripts: BTreeMap<Attempt, u32>,
+    agents: BTreeMap<Attempt, (bool, Option<Status>)>,
+    troubles: BTreeMap<(Hand, String), String>,
+}
+
+/// One hand's connection.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HandLine {
+    pub(crate) epoch: Option<u64>,
+    pub(crate) connected: bool,
+    pub(crate) told: bool,
+    pub(crate) holds: Option<Generation>,
+}
+
+impl Facts {
+    pub(crate) fn hand(&self, hand: Hand) -> HandLine {
+        self.hands.get(&hand).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn port(&self, link: &rack::LocalLink) -> Option<&PortFact> {
+        self.ports.get(&(link.switch.clone(), link.port.clone()))
+    }
+
+    pub(crate) fn power(&self, node: &NodeName) -> Option<&PowerFact> {
+        self.power.get(node)
+    }
+
+    pub(crate) fn switch_trouble(&self, switch: &SwitchName) -> Option<&str> {
+        self.switches.get(switch).map(String::as_str)
+    }
+
+    pub(crate) fn troubles(&self, hand: Hand) -> impl Iterator<Item = &str> {
+        self.troubles.iter().filter(move |((of, _), _)| *of == hand).map(|(_, text)| text.as_str())
+    }
+
+    pub(crate) fn agent(&self, attempt: &Attempt) -> Option<&(bool, Option<Status>)> {
+        self.agents.get(attempt)
+    }
+
+    fn forget(&mut self, hand: Hand) {
+        match hand {
+            Hand::Dhcp => self.clients.clear(),
+            Hand::Tftp => {}
+            Hand::Http => {
+                self.scripts.clear();
+                self.agents.clear();
+            }
+            Hand::Power => self.power.clear(),
+            Hand::Switch => {
+                self.ports.clear();
+                self.switches.clear();
+            }
+        }
+        self.troubles.retain(|(of, _), _| *of != hand);
+    }
+
+    fn trouble(&mut self, hand: Hand, key: String, trouble: Option<String>) {
+        match trouble {
+            Some(text) => self.troubles.insert((hand, key), text),
+            None => self.troubles.remove(&(hand, key)),
+        };
+    }
+
+    /// The part every hand has in common; gives the fact, if the line is one.
+    fn line<F>(&mut self, hand: Hand, up: Up<F>) -> Option<Row<F>> {
+        let line = self.hands.entry(hand).or_default();
+        match up {
+            Up::Hello { epoch, holds, .. } => {
+                let anew = line.epoch != Some(epoch);
+                *line = HandLine { epoch: Some(epoch), connected: true, told: false, holds };
+                if anew {
+                    self.forget(hand);
+                }
+                None
+            }
+            Up::Told => {
+                line.told = true;
+                None
+            }
+            Up::Holds(generation) => {
+                line.holds = Some(generation);
+                None
+            }
+            Up::Fact(row) => Some(row),
+        }
+    }
+}
+
+impl<S: Store> Control<S> {
+    /// Takes up what a hand says.
+    pub(crate) fn note(&mut self, heard: Heard, now: Time) {
+        match heard {
+            Heard::Away(hand) => {
+                self.facts.hands.entry(hand).or_default().connected = false;
+            }
+            Heard::Dhcp(up) => {
+                if let Some(row) = self.facts.line(Hand::Dhcp, up) {
+                    self.note_dhcp(row.fact, now);
+                }
+            }
+            Heard::Tftp(up) => {
+                if let Some(Row { key, fact: TftpFact::Listen { trouble, .. }, .. }) =
+                    self.facts.line(Hand::Tftp, up)
+                {
+                    self.facts.trouble(Hand::Tftp, key, trouble);
+                }
+            }
+            Heard::Http(up) => {
+                if let Some(row) = self.facts.line(Hand::Http, up) {
+                    self.note_http(row);
+                }
+            }
+            Heard::Power(up) => {
+                if let Some(row) = self.facts.line(Hand::Power, up) {
+                    self.facts.power.insert(row.fact.node.clone(), row.fact);
+                }
+            }
+            Heard::Switch(up) => match self.facts.line(Hand::Switch, up).map(|row| row.fact) {
+                Some(SwitchFact::Reach { switch, trouble: Some(trouble) }) => {
+                    self.facts.switches.insert(switch, trouble);
+                }
+                Some(SwitchFact::Reach { switch, trouble: None }) => {
+                    self.facts.switches.remove(&switch);
+                }
+                Some(SwitchFact::Port(port)) => {
+                    self.facts.ports.insert((port.switch.clone(), port.port.clone()), port);
+                }
+                None => {}
+            },
+        }
+    }
+
+    fn note_dhcp(&mut self, fact: DhcpFact, now: Time) {
+        let (network, mac, client, vendor_class, uuid) = match fact {
+            DhcpFact::Network { network, trouble } => {
+                return self.facts.trouble(Hand::Dhcp, network, trouble);
+            }
+            DhcpFact::Client {
+                network,
+                mac,
+                attempt,
+                moment,
+                address,
+                architecture,
+                vendor_class,
+                uuid,
+                ..
+            } => (network, mac, ClientSight { attempt, moment, address, architecture }, vendor_class, uuid),
+        };
+        let boots = self.networks.values().any(|known| {
+            known.name.as_str() == network
+                && matches!(known.purpose, Purpose::Provisioning | Purpose::Cleaning)
+        });
+        let known = self.nodes.values().any(|node| node.spec.ports.iter().any(|port| port.mac == mac));
+        if boots && !known && !self.discovered.contains_key(&mac) && self.discovered.len() < DISCOVERED {
+            let found = Discovered {
+                mac,
+                network: network.clone(),
+                first_seen: now,
+                architecture: client.architecture,
+                vendor_class,
+                uuid,
+            };
+            let event = Event::new(
+                now,
+                "discovered",
+                mac,
+                "discovered",
+                format!("a machine that nobody enrolled asked for an address on {network}"),
+            );
+            if self.commit(Batch::new().put_as(mac.to_string(), &found).event_as(&event)).is_ok() {
+                self.discovered.insert(mac, found);
+            }
+        }
+        self.facts.clients.insert((network, mac), client);
+    }
+
+    fn note_http(&mut self, row: Row<HttpFact>) {
+        match row.fact {
+            HttpFact::Script { attempt, times, .. } => {
+                bounded(&mut self.facts.scripts, attempt, times);
+            }
+            HttpFact::Agent { attempt, state, status } => {
+                let status = status.and_then(|status| match status.read::<Status>() {
+                    Ok(status) => Some(status),
+                    Err(e) => {
+                        log::warn!(attempt:% = attempt, error:% = e; "agent's status does not read");
+                        None
+                    }
+                });
+                bounded(&mut self.facts.agents, attempt, (state == SessionState::Connected, status));
+            }
+            HttpFact::Listen { trouble, .. } => self.facts.trouble(Hand::Http, row.key, trouble),
+            HttpFact::Asset { .. } | HttpFact::Lost { .. } => {}
+        }
+    }
+
+    /// Where each of a node's ports should be.
+    pub(crate) fn network_of(&self, name: &NodeName, place: Place) -> Option<&NetworkSpec> {
+        let by = |purpose| self.networks.values().find(move |network| network.purpose == purpose);
+        match place {
+            Place::Provisioning => by(Purpose::Provisioning),
+            Place::Cleaning => by(Purpose::Cleaning).or_else(|| by(Purpose::Provisioning)),
+            Place::Quarantine => by(Purpose::Quarantine),
+            Place::Tenant => {
+                let deployment = self.nodes.get(name)?.deployment.as_ref()?;
+                self.networks.get(&deployment.network)
+            }
+        }
+    }
+
+    /// What is seen of a node now.
+    pub(crate) fn sight(&self, name: &NodeName, journey: &Journey) -> Sight {
+        let Some(node) = self.nodes.get(name) else { return Sight::default() };
+        let wish = leg(journey).wish;
+        let away = |hand: Hand| (!self.facts.hand(hand).connected).then_some(hand.name());
+        let power = self.facts.power.get(name);
+        let pxe = node.spec.pxe_port().map(|port| port.mac);
+        let ports = node.spec.ports.iter().filter_map(|port| {
+            let place = if Some(port.mac) == pxe { wish.place } else { Place::Quarantine };
+            let wanted = self.network_of(name, place)?.vlan;
+            let link = port.local_link.clone();
+            let fact = self.facts.ports.get(&(link.switch.clone(), link.port.clone()));
+            let switch = self.facts.switches.get(&link.switch).cloned();
+            Some(PortSight {
+                link,
+                wanted,
+                mode: fact.and_then(|fact| fact.mode),
+                wish: fact.and_then(|fact| fact.attempt.clone()),
+                state: fact.map(|fact| fact.link).unwrap_or_default(),
+                drifts: fact.filter(|f| f.attempt == Some(journey.wish())).map_or(0, |fact| fact.drifts),
+                trouble: switch.or_else(|| fact.and_then(|fact| fact.trouble.clone())),
+            })
+        });
+        let client = |place| {
+            let network = self.network_of(name, place)?;
+            self.facts.clients.get(&(network.name.to_string(), pxe?)).cloned()
+        };
+        let attempt = journey.attempt();
+        let agent = self.facts.agents.get(&attempt).map(|(connected, status)| AgentSight {
+            attempt: attempt.clone(),
+            connected: *connected && self.facts.hand(Hand::Http).connected,
+            status: status.clone(),
+        });
+        let boot_place = match wish.place {
+            Place::Cleaning => Place::Cleaning,
+            _ => Place::Provisioning,
+        };
+        let mut ports: Vec<PortSight> = ports.collect();
+        // The boot port first: it is the one that sentences are about.
+        let first = node.spec.ports.iter().position(|port| Some(port.mac) == pxe).unwrap_or(0);
+        if first < ports.len() {
+            ports.swap(0, first);
+        }
+        Sight {
+            power: power.and_then(|fact| fact.power),
+            power_wish: power.and_then(|fact| fact.fulfilled.clone()),
+            power_acts: power.map_or(0, |fact| fact.acted),
+            bmc_trouble: power.and_then(|fact| fact.trouble.clone()),
+            hands_away: [Hand::Power, Hand::Switch, Hand::Dhcp, Hand::Http]
+                .into_iter()
+                .filter_map(away)
+                .collect(),
+            ports,
+            boot_client: client(boot_place),
+            script: self.facts.scripts.contains_key(&attempt).then(|| attempt.clone()),
+            agent,
+            tenant_client: client(Place::Tenant),
+        }
+    }
+}
+
+fn bounded<V>(map: &mut BTreeMap<Attempt, V>, key: Attempt, value: V) {
+    map.insert(key, value);
+    if map.len() > HAPPENED {
+        map.pop_first();
+    }
+}
