@@ -1,0 +1,26 @@
+//! Starts the processes of the appliance from a static table, passes them their sockets, restarts them,
+//! and says what it waits for.
+//!
+//! ```text
+//!   table ──► Watch (one per service, a value) ──► Start / Kill ──► fork, drop, exec
+//!                ▲                                                     │
+//!                └── exited, ready, watchdog, time ◄───────────────────┘
+//! ```
+//!
+//! It never sends anything to those it starts and never waits for one. Sockets are its own: a client's
+//! connection waits in their queue while the service behind restarts. Every child dies with it
+//! (PR_SET_PDEATHSIG), and whoever starts it again gets a fresh set: nothing is lost, since control's
+//! state is in the store and a hand's in its run directory.
+//!
+//! Conventions are the common ones, so that the same programs run under systemd: `LISTEN_FDS` with the
+//! sockets from descriptor 3 on, `NOTIFY_SOCKET` with `READY=1` and `WATCHDOG=1`.
+//!
+//! This crate knows nothing of what the services do.
+
+mod run;
+mod spawn;
+mod watch;
+
+pub use run::{RunError, Service, Socket, Status, run};
+pub use spawn::{Capability, Privilege};
+pub use watch::{Action, Report, State, Watch};

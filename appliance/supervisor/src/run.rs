@@ -1,0 +1,277 @@
+use crate::spawn::spawn;
+use crate::{Action, Privilege, Report, Watch};
+use core::fmt;
+use core::time::Duration;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use sansio::Time;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A row of the static table.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Its name, in messages and in the status file.
+    pub name: &'static str,
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// Its environment, beside ours.
+    pub environment: Vec<(String, String)>,
+    /// As whom it runs; none: as we do.
+    pub privilege: Option<Privilege>,
+    /// What is made for it and passed to it, in this order.
+    pub sockets: Vec<Socket>,
+}
+
+/// A listening socket.
+#[derive(Clone, Debug)]
+pub enum Socket {
+    /// A Unix socket at this path, for the user and the group of these ids.
+    Unix(PathBuf, Option<(u32, u32)>),
+    /// A TCP socket.
+    Tcp(SocketAddr),
+}
+
+/// What the status file says, for people and tests.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// Our own process.
+    pub supervisor: u32,
+    /// The services.
+    pub services: BTreeMap<&'static str, Report>,
+}
+
+/// Why the supervisor could not begin or go on.
+#[derive(Debug)]
+pub enum RunError {
+    /// A socket could not be made.
+    Socket {
+        /// Which.
+        socket: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The run directory cannot be used.
+    Run {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel refused something that it does not refuse.
+    System(nix::Error),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RunError::Socket { socket, .. } => {
+                write!(f, "cannot listen on {socket}: is another appliance running?")
+            }
+            RunError::Run { path, .. } => write!(f, "cannot use the run directory {}", path.display()),
+            RunError::System(_) => f.write_str("the kernel refused a system call of the supervisor"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            RunError::Socket { source, .. } | RunError::Run { source, .. } => Some(source),
+            RunError::System(source) => Some(source),
+        }
+    }
+}
+
+impl From<nix::Error> for RunError {
+    fn from(e: nix::Error) -> RunError {
+        RunError::System(e)
+    }
+}
+
+struct Running {
+    service: Service,
+    sockets: Vec<OwnedFd>,
+    notify: UnixDatagram,
+    notify_path: PathBuf,
+    watch: Watch,
+}
+
+/// How long services have to end by themselves.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Runs the table until SIGTERM or SIGINT, then ends all of it. `now` is the driver's clock.
+pub fn run(table: Vec<Service>, run_dir: &Path, now: impl Fn() -> Time) -> Result<(), RunError> {
+    let mut mask = SigSet::empty();
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT] {
+        mask.add(signal);
+    }
+    mask.thread_block()?;
+    let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    let mut running = Vec::new();
+    for service in table {
+        running.push(prepare(service, run_dir, now())?);
+    }
+    let mut ending: Option<Time> = None;
+    loop {
+        let time = now();
+        for one in running.iter_mut() {
+            match one.watch.poll_action(time) {
+                Some(Action::Start) if ending.is_none() => start(one, time),
+                Some(Action::Kill(pid)) => {
+                    log::error!(service = one.service.name, pid; "service fed no watchdog, it is ended");
+                    kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+                }
+                _ => {}
+            }
+        }
+        write_status(&running, run_dir, time);
+        if let Some(until) = ending {
+            let left = running.iter().filter_map(|one| one.watch.pid()).collect::<Vec<_>>();
+            if left.is_empty() {
+                return Ok(());
+            }
+            if until <= time {
+                left.iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGKILL).unwrap_or(()));
+            }
+        }
+        let next = running.iter().filter_map(|one| one.watch.poll_timeout()).chain(ending).min();
+        let wait = next.map_or(PollTimeout::NONE, |next| {
+            let millis = next.since(time).as_millis() + 1;
+            PollTimeout::try_from(millis.min(60_000)).unwrap_or(PollTimeout::MAX)
+        });
+        let mut polled: Vec<PollFd<'_>> =
+            running.iter().map(|one| PollFd::new(one.notify.as_fd(), PollFlags::POLLIN)).collect();
+        polled.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
+        match poll(&mut polled, wait) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let time = now();
+        for one in running.iter_mut() {
+            hear(one, time);
+        }
+        while let Ok(Some(signal)) = signals.read_signal() {
+            if signal.ssi_signo != Signal::SIGCHLD as u32 && ending.is_none() {
+                ending = Some(time + GRACE);
+                for pid in running.iter().filter_map(|one| one.watch.pid()) {
+                    kill(Pid::from_raw(pid), Signal::SIGTERM).ok();
+                }
+            }
+        }
+        reap(&mut running, time);
+    }
+}
+
+fn prepare(service: Service, run_dir: &Path, now: Time) -> Result<Running, RunError> {
+    let notify_path = run_dir.join(format!("{}.notify", service.name));
+    let in_run = |source| RunError::Run { path: run_dir.to_owned(), source };
+    std::fs::remove_file(&notify_path).ok();
+    let notify = UnixDatagram::bind(&notify_path).map_err(in_run)?;
+    notify.set_nonblocking(true).map_err(in_run)?;
+    if let Some(privilege) = &service.privilege {
+        chown(&notify_path, Some(privilege.user), Some(privilege.group)).map_err(in_run)?;
+    }
+    let mut sockets = Vec::new();
+    for socket in &service.sockets {
+        sockets.push(match socket {
+            Socket::Unix(path, owner) => {
+                let named = |source| RunError::Socket { socket: path.display().to_string(), source };
+                std::fs::remove_file(path).ok();
+                let listener = UnixListener::bind(path).map_err(named)?;
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(named)?;
+                if let Some((user, group)) = owner {
+                    chown(path, Some(*user), Some(*group)).map_err(named)?;
+                }
+                OwnedFd::from(listener)
+            }
+            Socket::Tcp(address) => {
+                let named = |source| RunError::Socket { socket: address.to_string(), source };
+                OwnedFd::from(TcpListener::bind(address).map_err(named)?)
+            }
+        });
+    }
+    Ok(Running { service, sockets, notify, notify_path, watch: Watch::new(now) })
+}
+
+fn start(one: &mut Running, now: Time) {
+    let mut command = Command::new(&one.service.program);
+    command
+        .args(&one.service.arguments)
+        .envs(one.service.environment.iter().map(|(k, v)| (k, v)))
+        .env("NOTIFY_SOCKET", &one.notify_path)
+        .env("WATCHDOG_USEC", "20000000")
+        .env_remove("LISTEN_PID")
+        .env("LISTEN_FDS", one.sockets.len().to_string())
+        .stdin(std::process::Stdio::null());
+    match spawn(command, one.service.privilege.as_ref(), &one.sockets) {
+        Ok(child) => {
+            let pid = i32::try_from(child.id()).unwrap_or(0);
+            log::info!(service = one.service.name, pid; "service started");
+            one.watch.handle_started(pid, now);
+        }
+        Err(e) => {
+            let program = one.service.program.display();
+            log::error!(service = one.service.name, program:% = program, error:% = e; "service not started");
+            one.watch.handle_not_started(format!("{program}: {e}"), now);
+        }
+    }
+}
+
+/// Takes what a service says of itself.
+fn hear(one: &mut Running, now: Time) {
+    let mut text = [0; 4096];
+    // A service that says more than this at once is not listened to before the next turn.
+    for _ in 0..64 {
+        let Ok(length) = one.notify.recv(&mut text) else { return };
+        for line in String::from_utf8_lossy(&text[..length]).lines() {
+            match line {
+                "READY=1" => {
+                    log::info!(service = one.service.name; "service ready");
+                    one.watch.handle_ready();
+                }
+                "WATCHDOG=1" => one.watch.handle_watchdog(now),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn reap(running: &mut [Running], now: Time) {
+    loop {
+        let (pid, how) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) => (pid, format!("ended with status {code}")),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, format!("was ended by {signal}")),
+            Ok(WaitStatus::StillAlive) | Err(_) => return,
+            Ok(_) => continue,
+        };
+        for one in running.iter_mut() {
+            if one.watch.handle_exited(pid.as_raw(), &how, now) {
+                log::warn!(service = one.service.name, pid = pid.as_raw(), how = how.as_str(); "service ended");
+            }
+        }
+    }
+}
+
+/// The status file is replaced as a whole; a full disk costs only the news.
+fn write_status(running: &[Running], run_dir: &Path, now: Time) {
+    let services = running.iter().map(|one| (one.service.name, one.watch.report(now))).collect();
+    let status = Status { supervisor: std::process::id(), services };
+    let path = run_dir.join("status.json");
+    let aside = run_dir.join("status.json.new");
+    if let Ok(text) = serde_json::to_vec(&status) {
+        std::fs::write(&aside, text).and_then(|()| std::fs::rename(&aside, &path)).ok();
+    }
+}

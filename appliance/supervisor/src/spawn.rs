@@ -1,0 +1,96 @@
+use nix::libc;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+
+/// What a service may do beyond what its user may.
+pub type Capability = caps::Capability;
+
+/// As whom a service runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Privilege {
+    /// User id.
+    pub user: u32,
+    /// Group id; the only group.
+    pub group: u32,
+    /// The only capabilities that it and what it starts can have.
+    pub capabilities: Vec<Capability>,
+    /// Most memory that it may have for data, in octets (RLIMIT_DATA); none: as much as there is.
+    pub memory: Option<u64>,
+}
+
+/// Forks, drops what the child must not have, and executes.
+///
+/// The descriptors become 3, 4, … in the child. It dies when we do.
+pub(crate) fn spawn(
+    mut command: Command,
+    privilege: Option<&Privilege>,
+    sockets: &[OwnedFd],
+) -> io::Result<Child> {
+    let parent = std::process::id();
+    let privilege = privilege.cloned();
+    let sockets: Vec<RawFd> = sockets.iter().map(AsRawFd::as_raw_fd).collect();
+    let before_exec = move || {
+        // The supervisor reads its signals from a descriptor; what it starts must not begin deaf.
+        nix::sys::signal::SigSet::empty().thread_set_mask()?;
+        if let Some(privilege) = &privilege {
+            drop_privilege(privilege)?;
+        }
+        // After the change of user, which clears it (prctl(2), PR_SET_PDEATHSIG).
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+        if nix::unistd::getppid().as_raw() != i32::try_from(parent).unwrap_or(0) {
+            return Err(io::Error::other("the supervisor died meanwhile"));
+        }
+        pass(&sockets)
+    };
+    // SAFETY: the supervisor has one thread, so the child of its fork may do what it likes before exec.
+    // JUSTIFICATION: privileges and descriptors can only be changed between fork and exec.
+    unsafe { command.pre_exec(before_exec) };
+    command.spawn()
+}
+
+/// Puts the sockets where the convention wants them, above all that may be in the way first.
+fn pass(sockets: &[RawFd]) -> io::Result<()> {
+    let above = 3 + i32::try_from(sockets.len()).map_err(io::Error::other)?;
+    for (at, socket) in sockets.iter().enumerate() {
+        let wanted = 3 + i32::try_from(at).map_err(io::Error::other)?;
+        // SAFETY: plain system calls on numbers; a wrong number is an error, not undefined.
+        // JUSTIFICATION: nix's safe twins take and close owned descriptors, which the parent still holds.
+        unsafe {
+            let aside = libc::fcntl(*socket, libc::F_DUPFD, above);
+            if aside < 0 || libc::dup2(aside, wanted) < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            libc::close(aside);
+        }
+    }
+    Ok(())
+}
+
+fn drop_privilege(privilege: &Privilege) -> io::Result<()> {
+    use caps::CapSet;
+    use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+    let failed = |e: caps::errors::CapsError| io::Error::other(e.to_string());
+    let wanted: caps::CapsHashSet = privilege.capabilities.iter().copied().collect();
+    let (user, group) = (Uid::from_raw(privilege.user), Gid::from_raw(privilege.group));
+    if let Some(memory) = privilege.memory {
+        nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_DATA, memory, memory)?;
+    }
+    for capability in caps::all() {
+        if !wanted.contains(&capability) && caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false)
+        {
+            caps::drop(None, CapSet::Bounding, capability).map_err(failed)?;
+        }
+    }
+    caps::securebits::set_keepcaps(true).map_err(failed)?;
+    setgroups(&[group])?;
+    setresgid(group, group, group)?;
+    setresuid(user, user, user)?;
+    for set in [CapSet::Permitted, CapSet::Effective, CapSet::Inheritable] {
+        caps::set(None, set, &wanted).map_err(failed)?;
+    }
+    caps::set(None, CapSet::Ambient, &wanted).map_err(failed)?;
+    nix::sys::prctl::set_no_new_privs()?;
+    Ok(())
+}
