@@ -1,0 +1,146 @@
+use crate::Api;
+use crate::answer::{Failed, put};
+use crate::objects::image_name;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use bootd::library::{Library, LibraryError};
+use bytes::Bytes;
+use control::{ImageRecord, Intent};
+use http_body_util::BodyExt;
+use image::Terms;
+use serde::Deserialize;
+use std::io::{self, Read};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Pieces of an upload that wait to be written.
+const AHEAD: usize = 16;
+
+pub(crate) async fn list(State(api): State<Arc<Api>>) -> Result<Response, Failed> {
+    Ok(Json(api.link.ask(|control, _| control.image_views()).await?).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Expected {
+    /// SHA-256 of the file as it is sent, packed or not.
+    sha256: Option<String>,
+}
+
+pub(crate) async fn import(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+    Query(expected): Query<Expected>,
+    upload: Body,
+) -> Result<Response, Failed> {
+    let name = image_name(&name)?;
+    let file = expected.sha256.map(|text| format!("sha256:{text}").parse()).transpose();
+    let file = file.map_err(|e: boot::NotAWord| Failed::invalid(e.to_string()))?;
+    let terms = Terms { max_size: api.most_image, file, ..Terms::default() };
+    let (pieces, received) = mpsc::channel(AHEAD);
+    let library = Library::new(&api.images);
+    let work = tokio::task::spawn_blocking(move || {
+        library.import(Upload { received, rest: Bytes::new() }, &terms, &mut |_| {})
+    });
+    let sent = feed(upload, pieces).await;
+    let done = work.await.map_err(|_| Failed::storage("the import broke off: try again"))?;
+    let imported = match (done, sent) {
+        (Ok(imported), Ok(())) => imported,
+        (_, Err(e)) => return Err(Failed::invalid(format!("the upload was cut off: {e}"))),
+        (Err(e), _) => return Err(library_failed(&e)),
+    };
+    let record = move |now| ImageRecord {
+        name,
+        digest: imported.id,
+        size: imported.size,
+        data: imported.data_bytes,
+        sha256: imported.sha256.to_string(),
+        imported: now,
+    };
+    let asked = api.link.ask(move |control, now| {
+        let record = record(now);
+        control.handle_intent(Intent::PutImage(record.clone()), now).map(|done| (done, record))
+    });
+    let (done, record) = asked.await??;
+    Ok((put(done), Json(record)).into_response())
+}
+
+fn library_failed(error: &LibraryError) -> Failed {
+    // The chain in one line: what cannot be imported, and what the decoder said of it.
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(e) = source {
+        text = format!("{text}: {e}");
+        source = e.source();
+    }
+    match error {
+        LibraryError::Import(_) => Failed::invalid(text),
+        _ => Failed::storage(text),
+    }
+}
+
+/// Hands the body's pieces to the thread that imports. An end is an end only when the body says so.
+async fn feed(mut upload: Body, pieces: mpsc::Sender<io::Result<Bytes>>) -> Result<(), axum::Error> {
+    while let Some(frame) = upload.frame().await {
+        match frame {
+            Ok(frame) => {
+                let Ok(piece) = frame.into_data() else { continue };
+                if pieces.send(Ok(piece)).await.is_err() {
+                    // The import gave up, and says why itself. The rest is read away, or the client
+                    // would never come to read our answer.
+                    while let Some(Ok(_)) = upload.frame().await {}
+                    return Ok(());
+                }
+            }
+            Err(e) => {
+                pieces.send(Err(io::Error::other(e.to_string()))).await.ok();
+                return Err(e);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The pieces as something to read, for a thread that may wait.
+struct Upload {
+    received: mpsc::Receiver<io::Result<Bytes>>,
+    rest: Bytes,
+}
+
+impl Read for Upload {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.rest.is_empty() {
+            match self.received.blocking_recv() {
+                Some(piece) => self.rest = piece?,
+                None => return Ok(0),
+            }
+        }
+        let length = self.rest.len().min(into.len());
+        into[..length].copy_from_slice(&self.rest.split_to(length));
+        Ok(length)
+    }
+}
+
+pub(crate) async fn delete(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Failed> {
+    let name = image_name(&name)?;
+    let asked = api.link.ask(move |control, now| {
+        let digest =
+            control.image_views().into_iter().find(|image| image.name == name).map(|image| image.digest);
+        control.handle_intent(Intent::DeleteImage(name), now)?;
+        Ok::<_, control::Refusal>(digest.filter(|digest| !control.names_image(digest)))
+    });
+    if let Some(digest) = asked.await?? {
+        let library = Library::new(&api.images);
+        let removed = tokio::task::spawn_blocking(move || library.remove(&digest)).await;
+        if let Ok(Err(e)) = removed {
+            log::warn!(image:% = digest, error:% = e; "image forgotten, its octets not removed");
+        }
+    }
+    Ok(StatusCode::NO_CONTENT)
+}

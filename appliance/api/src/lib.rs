@@ -1,0 +1,97 @@
+//! The native REST API: intents in, views and the numbered event log out.
+//!
+//! | request | does |
+//! |---|---|
+//! | `GET /v1/status` | the appliance and its hands |
+//! | `GET /v1/nodes`, `GET /v1/nodes/N` | nodes with their steps and arrows |
+//! | `PUT /v1/nodes/N`, `DELETE /v1/nodes/N` | describe, forget |
+//! | `POST /v1/nodes/N/manage` | check the BMC, put the ports in quarantine |
+//! | `POST /v1/nodes/N/provide` `{"clean": true}` | make available |
+//! | `POST /v1/nodes/N/deploy` `{"image", "network", "user_data"}` | deploy |
+//! | `POST /v1/nodes/N/undeploy` | take from its tenant, clean |
+//! | `GET /v1/networks`, `PUT`, `DELETE /v1/networks/N` | networks |
+//! | `GET /v1/switches`, `PUT`, `DELETE /v1/switches/N` | switches |
+//! | `GET /v1/images`, `PUT /v1/images/N?sha256=…` (the file as body), `DELETE` | images |
+//! | `GET /v1/discovered` | machines nobody enrolled |
+//! | `GET /v1/events?after=N&follow=true` | the log, one JSON object a line; `follow` goes on |
+//!
+//! Every request but `GET /v1/health` carries `Authorization: Bearer TOKEN`. Every error is
+//! `{"error": {"kind", "text"}}`, and the text says what to do. A `PUT` that changes nothing answers 200,
+//! one that changes something 201; a `POST` answers 202, since what it begins takes its time.
+//!
+//! This crate knows nothing of how anything is done, and keeps no state of its own.
+
+mod answer;
+mod events;
+mod images;
+mod link;
+mod objects;
+
+pub use link::{Ask, Gone, Link};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use boot::Secret;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The largest JSON body: user data of 1 MiB, escaped at its worst.
+const MOST_JSON: usize = 8 << 20;
+
+/// What the API needs to answer.
+#[derive(Clone)]
+pub struct Api {
+    /// The way to control.
+    pub link: Link,
+    /// What callers must show.
+    pub token: Secret,
+    /// The directory of the image store.
+    pub images: PathBuf,
+    /// The directory of config drives.
+    pub drives: PathBuf,
+    /// The largest disk that an image may describe, in octets.
+    pub most_image: u64,
+}
+
+/// All routes.
+pub fn router(api: Api) -> Router {
+    let api = Arc::new(api);
+    let v1 = Router::new()
+        .route("/v1/status", get(objects::status))
+        .route("/v1/nodes", get(objects::nodes))
+        .route("/v1/nodes/{name}", get(objects::node).put(objects::put_node).delete(objects::delete_node))
+        .route("/v1/nodes/{name}/manage", post(objects::manage))
+        .route("/v1/nodes/{name}/provide", post(objects::provide))
+        .route("/v1/nodes/{name}/deploy", post(objects::deploy))
+        .route("/v1/nodes/{name}/undeploy", post(objects::undeploy))
+        .route("/v1/networks", get(objects::networks))
+        .route("/v1/networks/{name}", put(objects::put_network).delete(objects::delete_network))
+        .route("/v1/switches", get(objects::switches))
+        .route("/v1/switches/{name}", put(objects::put_switch).delete(objects::delete_switch))
+        .route("/v1/images", get(images::list))
+        .route("/v1/discovered", get(objects::discovered))
+        .route("/v1/events", get(events::events))
+        .layer(DefaultBodyLimit::max(MOST_JSON));
+    let uploads = Router::new()
+        .route("/v1/images/{name}", put(images::import).delete(images::delete))
+        .layer(DefaultBodyLimit::disable());
+    v1.merge(uploads)
+        .layer(middleware::from_fn_with_state(api.clone(), authorize))
+        .route("/v1/health", get(|| async { "ok\n" }))
+        .fallback(answer::no_such_path)
+        .method_not_allowed_fallback(answer::no_such_method)
+        .with_state(api)
+}
+
+async fn authorize(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let shown = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    match shown.and_then(|value| value.strip_prefix("Bearer ")) {
+        Some(token) if api.token.matches(token.trim()) => next.run(request).await,
+        Some(_) => answer::unauthorized("the token shown is not this appliance's").into_response(),
+        None => answer::unauthorized("no token was shown").into_response(),
+    }
+}

@@ -1,0 +1,77 @@
+//! `applianced`: the processes of the appliance that are not on the boot network.
+//!
+//! | subcommand | is |
+//! |---|---|
+//! | `supervisor` | what init starts: it starts all others, these and `bootd`'s |
+//! | `control` | the one that decides: store, rules, API |
+//! | `power` | the hand that talks to BMCs |
+//! | `switch` | the hand that talks to switches |
+
+mod config;
+mod control_service;
+mod hand;
+mod hands;
+mod inherited;
+mod table;
+
+use anyhow::{Context as _, Result};
+use bootd::clock::Clock;
+use clap::{Parser, Subcommand};
+use config::Config;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The processes of the appliance that are not on the boot network.
+#[derive(Parser)]
+#[command(name = "applianced", version)]
+struct Command {
+    /// The appliance's configuration.
+    #[arg(long, value_name = "FILE", default_value = "/etc/kiln/kiln.toml", global = true)]
+    config: PathBuf,
+    #[command(subcommand)]
+    process: Process,
+}
+
+#[derive(Clone, Copy, Subcommand)]
+enum Process {
+    /// Starts the services, restarts them, says what it waits for.
+    Supervisor,
+    /// Decides; keeps the store; serves the API. Started by the supervisor.
+    Control,
+    /// Talks to BMCs. Started by the supervisor.
+    Power,
+    /// Talks to switches. Started by the supervisor.
+    Switch,
+    /// Reads the configuration, says what is wrong with it, and ends.
+    CheckConfig,
+}
+
+fn start() -> Result<()> {
+    let command = Command::parse();
+    let config = Config::read(&command.config)?;
+    match command.process {
+        Process::Supervisor => {
+            let clock = Clock::start();
+            let table = table::prepare(&config, &command.config)?;
+            supervisor::run(table, &config.appliance.run, move || clock.now()).context("the supervisor ended")
+        }
+        Process::Control => control_service::run(&config),
+        Process::Power => hand::power(&config),
+        Process::Switch => hand::switch(&config),
+        Process::CheckConfig => {
+            println!("{} is in order", command.config.display());
+            Ok(())
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    bootd::logging::start();
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,140 @@
+use crate::config::Config;
+use anyhow::{Context as _, Result};
+use nix::unistd::{Gid, Uid, chown};
+use std::fs::{self, Permissions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use supervisor::{Capability, Privilege, Service, Socket};
+
+/// Who the services are, by their distance from the first user id. Never renumbered: directories of older
+/// releases belong to them.
+#[derive(Clone, Copy)]
+enum User {
+    Control,
+    Dhcp,
+    Tftp,
+    Http,
+    Power,
+    Switch,
+}
+
+/// Makes the directories, and the table of services. As root every service gets its own user and only the
+/// capabilities it needs; otherwise all run as we do, and the boot services will say what they cannot.
+pub(crate) fn prepare(config: &Config, config_path: &Path) -> Result<Vec<Service>> {
+    let first = config.appliance.first_user;
+    let root = Uid::effective().is_root();
+    let id = |user: User| first + user as u32;
+    let owner = |user: User| root.then(|| (id(user), first));
+    let directory = |path: &Path, user: User, mode: u32| -> Result<()> {
+        fs::create_dir_all(path).with_context(|| format!("cannot make the directory {}", path.display()))?;
+        own(path, owner(user), mode)
+    };
+    for shared in [&config.appliance.data, &config.appliance.run] {
+        fs::create_dir_all(shared)
+            .with_context(|| format!("cannot make the directory {}", shared.display()))?;
+        own(shared, root.then_some((0, first)), 0o750)?;
+    }
+    directory(&config.store(), User::Control, 0o700)?;
+    directory(&config.images(), User::Control, 0o750)?;
+    directory(&config.drives(), User::Control, 0o750)?;
+    directory(&config.logs(), User::Http, 0o750)?;
+    make_token(&config.token(), owner(User::Control))?;
+
+    let here = std::env::current_exe().context("cannot tell where applianced is")?;
+    let beside = |program: &str| -> Result<PathBuf> {
+        let path = here.with_file_name(program);
+        anyhow::ensure!(
+            path.exists(),
+            "{} is missing: install all of Kiln's programs together",
+            path.display()
+        );
+        Ok(path)
+    };
+    let bootd = beside("bootd")?;
+    let config_text =
+        config_path.canonicalize().unwrap_or_else(|_| config_path.to_owned()).display().to_string();
+    let privilege = |user: User, capabilities: &[Capability], memory: u64| {
+        root.then(|| Privilege {
+            user: id(user),
+            group: first,
+            capabilities: capabilities.to_vec(),
+            memory: Some(memory << 20),
+        })
+    };
+    let mut table = Vec::new();
+    let raw = [Capability::CAP_NET_RAW, Capability::CAP_NET_BIND_SERVICE];
+    let low = [Capability::CAP_NET_RAW, Capability::CAP_NET_BIND_SERVICE];
+    for (name, user, capabilities, memory) in [
+        ("dhcp", User::Dhcp, raw.as_slice(), 256),
+        ("tftp", User::Tftp, low.as_slice(), 256),
+        ("http", User::Http, low.as_slice(), 512),
+    ] {
+        let run_dir = config.appliance.run.join(name);
+        directory(&run_dir, user, 0o700)?;
+        table.push(Service {
+            name,
+            program: bootd.clone(),
+            arguments: vec![
+                name.into(),
+                "--run-dir".into(),
+                run_dir.display().to_string(),
+                "--control-uid".into(),
+                id(User::Control).to_string(),
+            ],
+            environment: Vec::new(),
+            privilege: privilege(user, capabilities, memory),
+            sockets: vec![Socket::Unix(config.socket(name), root.then(|| (0, first)))],
+        });
+    }
+    for (name, user) in [("power", User::Power), ("switch", User::Switch)] {
+        directory(&config.appliance.run.join(name), user, 0o700)?;
+        table.push(Service {
+            name,
+            program: here.clone(),
+            arguments: vec!["--config".into(), config_text.clone(), name.into()],
+            environment: Vec::new(),
+            privilege: privilege(user, &[], 256),
+            sockets: vec![Socket::Unix(config.socket(name), root.then(|| (0, first)))],
+        });
+    }
+    table.push(Service {
+        name: "control",
+        program: here.clone(),
+        arguments: vec!["--config".into(), config_text, "control".into()],
+        environment: Vec::new(),
+        privilege: privilege(User::Control, &[], 1024),
+        sockets: vec![Socket::Tcp(config.appliance.api)],
+    });
+    Ok(table)
+}
+
+fn own(path: &Path, owner: Option<(u32, u32)>, mode: u32) -> Result<()> {
+    let failed = || format!("cannot set the owner and mode of {}", path.display());
+    if let Some((user, group)) = owner {
+        chown(path, Some(Uid::from_raw(user)), Some(Gid::from_raw(group))).with_context(failed)?;
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode)).with_context(failed)
+}
+
+/// The API's token is made once in an appliance's life.
+fn make_token(path: &Path, owner: Option<(u32, u32)>) -> Result<()> {
+    if !path.exists() {
+        let mut random = [0; 24];
+        fs::File::open("/dev/urandom")
+            .and_then(|mut f| f.read_exact(&mut random))
+            .context("no randomness")?;
+        let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let aside = path.with_extension("new");
+        let mut options = fs::OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&aside);
+        let written = file.and_then(|mut file| {
+            writeln!(file, "{token}")?;
+            file.sync_all()
+        });
+        written
+            .and_then(|()| fs::rename(&aside, path))
+            .with_context(|| format!("cannot keep {}", path.display()))?;
+    }
+    own(path, owner, 0o600)
+}
