@@ -1,0 +1,3 @@
+pub mod artifact;
+pub mod rack;
+pub mod stand;

@@ -1,0 +1,71 @@
+//! The nodes' BMCs: one `ipmi_sim` each.
+
+use super::{
+    description::Node, footprint::Footprint, machine::uuid, namespace::Namespace, openvswitch::last_line,
+    process::Process, wait,
+};
+use anyhow::{Result, ensure};
+use std::{fs, net::UdpSocket, path::Path, process::Command, time::Duration};
+
+/// Starts the BMC of a node, whose chassis is `chassis control` on the node's directory.
+pub(super) fn start(
+    footprint: &mut Footprint,
+    inside: &Namespace,
+    directory: &Path,
+    node: &Node,
+    serial_port: u16,
+    chassis: &Path,
+) -> Result<Process> {
+    let configuration = directory.join("lan.conf");
+    let commands = directory.join("bmc.emu");
+    fs::create_dir_all(directory.join("bmc"))?;
+    fs::write(&configuration, lan(node, serial_port, chassis, directory))?;
+    fs::write(&commands, EMULATOR)?;
+    let name = format!("bmc-{}", node.name);
+    let mut sim = Command::new("ipmi_sim");
+    sim.arg("-c").arg(configuration).arg("-f").arg(commands).arg("-s").arg(directory.join("bmc")).arg("-n");
+    let process = footprint.start(&name, inside, &mut sim)?;
+    let log = footprint.log(&name);
+    let (address, port) = (node.bmc.address, node.bmc.port);
+    // Its port is its own once ours can no longer be bound.
+    wait::until(Duration::from_secs(10), &format!("the BMC of {}", node.name), || {
+        ensure!(process.runs(), "the BMC of {} ended: {}", node.name, last_line(&log));
+        let free = inside.inside(|| UdpSocket::bind((address, port)).is_ok())?;
+        Ok((!free).then_some(()))
+    })?;
+    Ok(process)
+}
+
+fn lan(node: &Node, serial_port: u16, chassis: &Path, directory: &Path) -> String {
+    let name = &node.name;
+    let guid = uuid(name.as_str()).replace('-', "");
+    let (address, port) = (node.bmc.address, node.bmc.port);
+    let (user, password) = (&node.bmc.user, node.bmc.password.expose());
+    let (chassis, directory) = (chassis.display(), directory.display());
+    format!(
+        r#"name "{name}"
+set_working_mc 0x20
+  startlan 1
+    addr {address} {port}
+    priv_limit admin
+    allowed_auths_callback none md2 md5 straight
+    allowed_auths_user md2 md5 straight
+    allowed_auths_operator md2 md5 straight
+    allowed_auths_admin md2 md5 straight
+    guid {guid}
+  endlan
+  chassis_control "{chassis} control {directory}"
+  sol "tcp:127.0.0.1:{serial_port}" 115200
+  user 1 false "" "" user 10 none
+  user 2 true "{user}" "{password}" admin 10 none md2 md5 straight
+"#
+    )
+}
+
+/// A management controller at address 20h with an event log, and nothing to sense.
+const EMULATOR: &str = "\
+mc_setbmc 0x20
+mc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr
+sel_enable 0x20 1000 0x0a
+mc_enable 0x20
+";

@@ -1,0 +1,4 @@
+//! Our ends against other people's.
+
+mod ipmi;
+mod switch;
