@@ -67,12 +67,28 @@ impl Stand {
     /// # Errors
     /// Whatever cannot be had, in a line that says what to do.
     pub fn raise(description: &Description, directory: &Path, patience: Patience) -> Result<Stand> {
+        let mut stand = Stand::prepare(description, directory, patience)?;
+        stand.start()?;
+        Ok(stand)
+    }
+
+    /// The same, with the appliance installed and not started.
+    ///
+    /// # Errors
+    /// As [`Stand::raise`].
+    pub fn prepare(description: &Description, directory: &Path, patience: Patience) -> Result<Stand> {
         let rack = VirtualRack::raise(description, directory)?;
         let home = rack.directory().join("appliance");
-        let mut stand = Stand { init: None, home, rack };
+        // What an appliance of an earlier run knew is not this one's.
+        match fs::remove_dir_all(&home) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(e).with_context(|| format!("cannot empty {}", home.display()));
+            }
+            _ => {}
+        }
+        let stand = Stand { init: None, home, rack };
         stand.install()?;
         stand.configure(patience)?;
-        stand.start()?;
         Ok(stand)
     }
 
@@ -132,7 +148,10 @@ impl Stand {
     }
 
     /// Starts the supervisor, and starts it again whenever it ends, as init would.
-    fn start(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// The API does not answer within 30 seconds.
+    pub fn start(&mut self) -> Result<()> {
         let ending = Arc::new(AtomicBool::new(false));
         let pid_file = self.home.join("supervisor.pid");
         let log = fs::File::create(self.home.join("log")).context("cannot write the appliance's log")?;

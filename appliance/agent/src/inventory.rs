@@ -27,6 +27,12 @@ pub(crate) fn nics() -> Vec<Nic> {
     Root(PathBuf::from("/")).nics()
 }
 
+/// An interface's operational state (RFC 2863): `up`, `down`, …, or `unknown` of a driver that does not
+/// say. With a carrier alone the kernel still drops what is sent, until its watch over links saw it.
+pub(crate) fn operational_state(interface: &str) -> String {
+    read(&Path::new("/sys/class/net").join(interface).join("operstate"))
+}
+
 /// Where proc and sys are mounted.
 struct Root(PathBuf);
 

@@ -11,7 +11,7 @@ use boot::Mac;
 use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{self, Read},
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},
@@ -24,6 +24,8 @@ const SERVER: u16 = 67;
 const CLIENT: u16 = 68;
 /// The interface that booted has so long to get an address before the others are asked too.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// An interface that does not say whether it is operational is taken to be after so long.
+const UNKNOWN: Duration = Duration::from_secs(1);
 /// The longest wait for news of interfaces.
 const LOOK: Duration = Duration::from_secs(30);
 
@@ -34,29 +36,46 @@ fn may_ask(nic: &Nic, bootif: Option<Mac>, waited: Duration, leases: u64) -> boo
     nic.carrier && (is_first || (leases == 0 && waited >= PATIENCE))
 }
 
+/// Whether what is sent on an interface that is up for so long goes out.
+fn can_send(operational_state: &str, up: Duration) -> bool {
+    operational_state == "up" || (operational_state == "unknown" && up >= UNKNOWN)
+}
+
 /// Looks after the interfaces, for ever.
 pub(crate) fn run(board: &Arc<Board>, bootif: Option<Mac>) -> ! {
     let monitor = open("news of interfaces", Monitor::open);
     let mut routing = open("routing", Routing::open);
     let began = clock::now();
-    let (mut up, mut asking, mut warned) = (BTreeSet::new(), BTreeSet::new(), false);
+    let (mut up, mut asking, mut warned) = (BTreeMap::new(), BTreeSet::new(), false);
     loop {
         let nics = inventory::nics();
         let waited = clock::now().since(began);
+        let mut look = if waited < PATIENCE { PATIENCE - waited } else { LOOK };
         for nic in &nics {
             let Ok(index) = if_nametoindex(nic.name.as_str()) else { continue };
-            if up.insert(index) {
-                match routing.set_up(index) {
-                    Ok(()) => {
-                        log::info!(interface = nic.name, mac:% = nic.mac, driver = nic.driver; "interface up")
+            let up_for = match up.get(&index) {
+                Some(since) => clock::now().since(*since),
+                None => {
+                    match routing.set_up(index) {
+                        Ok(()) => {
+                            log::info!(interface = nic.name, mac:% = nic.mac, driver = nic.driver; "interface up");
+                        }
+                        Err(e) => log::warn!(interface = nic.name, error = e.desc(); "interface stays down"),
                     }
-                    Err(e) => log::warn!(interface = nic.name, error = e.desc(); "interface stays down"),
+                    up.insert(index, clock::now());
+                    Duration::ZERO
                 }
+            };
+            if !may_ask(nic, bootif, waited, board.leases()) || asking.contains(&index) {
+                continue;
             }
-            if may_ask(nic, bootif, waited, board.leases()) && asking.insert(index) {
-                let (board, nic) = (Arc::clone(board), nic.clone());
-                thread::spawn(move || keep(&board, &nic, index));
+            if !can_send(&inventory::operational_state(&nic.name), up_for) {
+                look = look.min(UNKNOWN);
+                continue;
             }
+            asking.insert(index);
+            let (board, nic) = (Arc::clone(board), nic.clone());
+            thread::spawn(move || keep(&board, &nic, index));
         }
         if waited >= PATIENCE && !warned && board.leases() == 0 {
             warned = true;
@@ -66,7 +85,7 @@ pub(crate) fn run(board: &Arc<Board>, bootif: Option<Mac>) -> ! {
             log::warn!(interfaces, without_carrier = dark.join(","); "no address yet; look at the cable, the switch port's VLAN and the DHCP hand");
         }
         board.set_inventory(inventory::look());
-        monitor.wait(if waited < PATIENCE { (PATIENCE - waited).min(LOOK) } else { LOOK });
+        monitor.wait(look);
     }
 }
 

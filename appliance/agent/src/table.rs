@@ -108,7 +108,8 @@ impl Edges {
         let mut settled = Settled::default();
         if let Some((octets, digest)) = drive {
             let end = (gpt.header.last_usable_lba + 1) * sector;
-            let start = end.checked_sub(octets.next_multiple_of(sector)).unwrap_or(0) / MIB * MIB;
+            let length = octets.next_multiple_of(MIB);
+            let start = end.saturating_sub(length) / MIB * MIB;
             let free =
                 gpt.iter().filter(|(_, p)| p.is_used()).all(|(_, p)| (p.ending_lba + 1) * sector <= start);
             if !free {
@@ -120,7 +121,6 @@ impl Edges {
                     gpt.header.number_of_partition_entries
                 ));
             };
-            let length = octets.next_multiple_of(sector);
             gpt[number] = GPTPartitionEntry {
                 partition_type_guid: LINUX,
                 unique_partition_guid: guid(&gpt.header.disk_guid, digest),
@@ -156,7 +156,7 @@ impl Edges {
         let sector = self.sector;
         // An MBR counts sectors in 32 bits.
         let end = self.size.saturating_sub(MIB).min(u64::from(u32::MAX) * sector);
-        let length = octets.next_multiple_of(sector);
+        let length = octets.next_multiple_of(MIB);
         let start = end.saturating_sub(length) / MIB * MIB;
         let used = mbr(&self.head, sector).into_iter().map(|range| range.end).fold(image, u64::max);
         if start < used {
@@ -315,4 +315,4 @@ impl Seek for Ends<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,7 +1,7 @@
 use crate::config::Config;
 use crate::hands::PlanSenders;
 use crate::inherited;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use api::{Api, Ask, Link};
 use boot::Secret;
 use bootd::clock::Clock;
@@ -83,6 +83,10 @@ pub(crate) fn run(config: &Config) -> Result<()> {
     drive(&mut control, &received, &plans, &newest, clock);
     bootd::notify::stopping();
     runtime.shutdown_timeout(Duration::from_secs(1));
+    ensure!(
+        !control.must_restart(),
+        "the store failed in the middle of a commit; it is opened anew by a restart"
+    );
     Ok(())
 }
 
@@ -123,7 +127,7 @@ fn drive(
     clock: Clock,
 ) {
     let mut fed = Time::ZERO;
-    loop {
+    while !control.must_restart() {
         while let Some((hand, generation)) = control.poll_plan() {
             plans.send(hand, generation, control.plans());
         }

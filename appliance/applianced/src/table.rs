@@ -84,7 +84,7 @@ pub(crate) fn prepare(config: &Config, config_path: &Path) -> Result<Vec<Service
             ],
             environment: Vec::new(),
             privilege: privilege(user, capabilities, memory),
-            sockets: vec![Socket::Unix(config.socket(name), root.then(|| (0, first)))],
+            sockets: vec![Socket::Unix(config.socket(name), root.then_some((0, first)))],
         });
     }
     for (name, user) in [("power", User::Power), ("switch", User::Switch)] {
@@ -95,7 +95,7 @@ pub(crate) fn prepare(config: &Config, config_path: &Path) -> Result<Vec<Service
             arguments: vec!["--config".into(), config_text.clone(), name.into()],
             environment: Vec::new(),
             privilege: privilege(user, &[], 256),
-            sockets: vec![Socket::Unix(config.socket(name), root.then(|| (0, first)))],
+            sockets: vec![Socket::Unix(config.socket(name), root.then_some((0, first)))],
         });
     }
     table.push(Service {

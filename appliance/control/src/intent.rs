@@ -160,8 +160,15 @@ impl<S: Store> Control<S> {
                 );
             }
             let generation = known.generation + 1;
-            let event = Event::new(now, "node", &name, "changed", "described anew");
-            return self.keep_node(NodeRecord { spec, generation, ..known.clone() }, vec![event]);
+            let mut events = vec![Event::new(now, "node", &name, "changed", "described anew")];
+            let mut node = NodeRecord { spec, generation, ..known.clone() };
+            // One that was never verified is verified as it is described now.
+            if node.state == ProvisionState::Enroll && node.journey.is_none() {
+                node.failure = None;
+                let mut say = |kind: &str, text| events.push(Event::new(now, "node", &name, kind, text));
+                begin(&mut node, Goal::Manage, now, &mut say);
+            }
+            return self.keep_node(node, events);
         }
         let mut node = NodeRecord {
             spec,

@@ -65,6 +65,7 @@ pub struct Control<S> {
     progress: BTreeMap<NodeName, agent_proto::Progress>,
     deadline: Option<Time>,
     trouble: Option<String>,
+    stopped: bool,
 }
 
 /// How long to wait before a change that the store refused is tried again.
@@ -112,6 +113,7 @@ impl<S: Store> Control<S> {
             progress: BTreeMap::new(),
             deadline: None,
             trouble: None,
+            stopped: false,
         };
         // Deadlines go on where they stood: patience spent while control was away is given back, since
         // nobody looked meanwhile.
@@ -171,7 +173,13 @@ impl<S: Store> Control<S> {
         self.store.event_span().newest
     }
 
-    /// Commits, then computes plans anew.
+    /// Whether the store failed in the middle of a commit: nobody can say what is on disk until it is
+    /// opened again, so the process must end and be started anew.
+    pub fn must_restart(&self) -> bool {
+        self.stopped
+    }
+
+    /// Commits; what is wrong is kept to be shown.
     fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
         match self.store.commit(batch) {
             Ok(_) => {
@@ -184,6 +192,7 @@ impl<S: Store> Control<S> {
                     log::error!(error = text.as_str(); "store refused a commit");
                 }
                 self.trouble = Some(text);
+                self.stopped |= !e.is_refusal();
                 Err(e)
             }
         }

@@ -156,14 +156,15 @@ impl<S: Store> Control<S> {
             if boots {
                 let journey = journey?;
                 let leg = leg(journey);
-                let here = self.network_of(&node.spec.name, leg.wish.place)?.name == network.name
-                    && leg.wish.place != Place::Tenant;
+                let place = deploy::place(journey);
+                let here =
+                    self.network_of(&node.spec.name, place)?.name == network.name && place != Place::Tenant;
                 let offered = leg.wish.offer == Offer::Ramdisk && leg.wish.work == Work::Nothing;
                 let attempt = journey.attempt();
                 here.then(|| host(offered.then(|| boot(attempt.to_string())), Some(attempt)))
             } else {
                 let here = match journey {
-                    Some(journey) => leg(journey).wish.place == Place::Tenant,
+                    Some(journey) => deploy::place(journey) == Place::Tenant,
                     None => node.state == ProvisionState::Active,
                 };
                 let theirs = node.deployment.as_ref().is_some_and(|d| d.network == network.name);
@@ -311,7 +312,7 @@ fn boots(network: &NetworkSpec) -> bool {
 /// it is active; whatever else it is, it is in quarantine.
 fn place(node: &NodeRecord) -> Place {
     match &node.journey {
-        Some(journey) => leg(journey).wish.place,
+        Some(journey) => deploy::place(journey),
         None if node.state == ProvisionState::Active => Place::Tenant,
         None => Place::Quarantine,
     }
@@ -329,6 +330,7 @@ fn bmc(node: &NodeRecord) -> BmcPlan {
     });
     BmcPlan {
         node: node.spec.name.clone(),
+        revision: node.generation,
         address: SocketAddr::new(node.spec.bmc.address, node.spec.bmc.port),
         user: node.spec.bmc.user.clone(),
         password: node.spec.bmc.password.clone(),

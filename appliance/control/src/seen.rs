@@ -1,4 +1,4 @@
-use crate::{Control, Discovered, Event, Hand};
+use crate::{Control, Discovered, Event, Hand, NodeRecord};
 use agent_proto::Status;
 use boot::{Attempt, DhcpFact, Generation, HttpFact, Mac, NodeName, Row, SessionState, TftpFact, Up};
 use deploy::{AgentSight, ClientSight, Journey, Place, PortSight, Sight, leg};
@@ -60,8 +60,9 @@ impl Facts {
         self.ports.get(&(link.switch.clone(), link.port.clone()))
     }
 
-    pub(crate) fn power(&self, node: &NodeName) -> Option<&PowerFact> {
-        self.power.get(node)
+    /// What is known of a node's BMC as it is described now.
+    pub(crate) fn power(&self, node: &NodeRecord) -> Option<&PowerFact> {
+        self.power.get(&node.spec.name).filter(|fact| fact.revision == node.generation)
     }
 
     pub(crate) fn switch_trouble(&self, switch: &SwitchName) -> Option<&str> {
@@ -182,9 +183,13 @@ impl<S: Store> Control<S> {
                 address,
                 architecture,
                 vendor_class,
+                ipxe,
                 uuid,
-                ..
-            } => (network, mac, ClientSight { attempt, moment, address, architecture }, vendor_class, uuid),
+            } => {
+                let firmware = ipxe || architecture.is_some();
+                let client = ClientSight { attempt, moment, address, architecture, firmware };
+                (network, mac, client, vendor_class, uuid)
+            }
         };
         let boots = self.networks.values().any(|known| {
             known.name.as_str() == network
@@ -251,12 +256,12 @@ impl<S: Store> Control<S> {
     /// What is seen of a node now.
     pub(crate) fn sight(&self, name: &NodeName, journey: &Journey) -> Sight {
         let Some(node) = self.nodes.get(name) else { return Sight::default() };
-        let wish = leg(journey).wish;
+        let now_in = deploy::place(journey);
         let away = |hand: Hand| (!self.facts.hand(hand).connected).then_some(hand.name());
-        let power = self.facts.power.get(name);
+        let power = self.facts.power(node);
         let pxe = node.spec.pxe_port().map(|port| port.mac);
         let ports = node.spec.ports.iter().filter_map(|port| {
-            let place = if Some(port.mac) == pxe { wish.place } else { Place::Quarantine };
+            let place = if Some(port.mac) == pxe { now_in } else { Place::Quarantine };
             let wanted = self.network_of(name, place)?.vlan;
             let link = port.local_link.clone();
             let fact = self.facts.ports.get(&(link.switch.clone(), link.port.clone()));
@@ -281,7 +286,7 @@ impl<S: Store> Control<S> {
             connected: *connected && self.facts.hand(Hand::Http).connected,
             status: status.clone(),
         });
-        let boot_place = match wish.place {
+        let boot_place = match leg(journey).wish.place {
             Place::Cleaning => Place::Cleaning,
             _ => Place::Provisioning,
         };
@@ -295,6 +300,7 @@ impl<S: Store> Control<S> {
             power: power.and_then(|fact| fact.power),
             power_wish: power.and_then(|fact| fact.fulfilled.clone()),
             power_acts: power.map_or(0, |fact| fact.acted),
+            bmc: node.spec.bmc.address.to_string(),
             bmc_trouble: power.and_then(|fact| fact.trouble.clone()),
             hands_away: [Hand::Power, Hand::Switch, Hand::Dhcp, Hand::Http]
                 .into_iter()

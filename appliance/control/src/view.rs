@@ -187,7 +187,7 @@ impl<S: Store> Control<S> {
 
     fn view(&self, node: &NodeRecord, now: Time) -> NodeView {
         let name = &node.spec.name;
-        let power = self.facts.power(name);
+        let power = self.facts.power(node);
         let step = node.journey.as_ref().map(|journey| {
             let sight = self.sight(name, journey);
             let (waits_for, until) = match consider(journey, &sight, &self.site.patience, now) {

@@ -106,9 +106,13 @@ fn travel(mut node: NodeRecord, verdict: Verdict, now: Time) -> (NodeRecord, Vec
     };
     match verdict {
         Verdict::Wait { .. } => node.journey = Some(journey),
+        Verdict::SeenOff => {
+            journey.heard = now;
+            journey.off_seen = true;
+            node.journey = Some(journey);
+        }
         Verdict::Advance(step) => {
-            journey.step = step;
-            (journey.since, journey.heard) = (now, now);
+            journey.enter(step, now);
             let (at, of) = position(&journey);
             say("step", format!("{from} done after {millis} ms; {at}/{of} {step} begins"));
             enter(&mut node, journey, now, &mut say);
@@ -119,8 +123,7 @@ fn travel(mut node: NodeRecord, verdict: Verdict, now: Time) -> (NodeRecord, Vec
             } else {
                 journey.attempt += 1;
             }
-            journey.step = step;
-            (journey.since, journey.heard) = (now, now);
+            journey.enter(step, now);
             say("again", format!("{from} begins again at {step}, attempt {}: {why}", journey.attempt));
             enter(&mut node, journey, now, &mut say);
         }
@@ -128,8 +131,7 @@ fn travel(mut node: NodeRecord, verdict: Verdict, now: Time) -> (NodeRecord, Vec
             say("failed", format!("{} failed at {from}: {reason}", journey.goal));
             let failure = deploy::Failure { step: from, at: now, reason, evidence, unsafe_left: Vec::new() };
             journey.failure = Some(failure);
-            journey.step = Step::Quarantine;
-            (journey.since, journey.heard) = (now, now);
+            journey.enter(Step::Quarantine, now);
             node.failure = journey.failure.clone();
             node.then = None;
             node.journey = Some(journey);
@@ -142,8 +144,7 @@ fn travel(mut node: NodeRecord, verdict: Verdict, now: Time) -> (NodeRecord, Vec
             node.failure = journey.failure.clone();
             match next {
                 Some(step) => {
-                    journey.step = step;
-                    (journey.since, journey.heard) = (now, now);
+                    journey.enter(step, now);
                     node.journey = Some(journey);
                 }
                 None => {

@@ -1,4 +1,4 @@
-use crate::{Arrow, Journey, Patience, Sight, Step, arrows, leg, missing, route};
+use crate::{Arrow, Journey, Patience, Sight, Step, arrows, leg, missing, place, route};
 use agent_proto::FailureKind;
 use rack::BmcTrouble;
 use sansio::Time;
@@ -11,6 +11,9 @@ const DRIFTS: u32 = 3;
 pub enum Verdict {
     /// The step is over; this one is next.
     Advance(Step),
+    /// The node is off, seen for the first time in this step: its ports may go to where the step wants
+    /// them ([`place`]).
+    SeenOff,
     /// Nothing to do before `until`, unless something else is seen.
     Wait {
         /// When patience is out.
@@ -47,7 +50,11 @@ pub enum Verdict {
 pub fn consider(journey: &Journey, sight: &Sight, patience: &Patience, now: Time) -> Verdict {
     let leg = leg(journey);
     let next = next_step(journey);
-    if (leg.reached)(journey, sight) {
+    let in_place = place(journey) == leg.wish.place;
+    if !in_place && sight.is_off(journey) {
+        return Verdict::SeenOff;
+    }
+    if in_place && (leg.reached)(journey, sight) {
         return match (next, journey.failure.is_some()) {
             (Some(step), false) => Verdict::Advance(step),
             (None, false) => Verdict::Arrived,
@@ -90,7 +97,7 @@ fn next_step(journey: &Journey) -> Option<Step> {
 /// What no patience mends.
 fn hopeless(journey: &Journey, sight: &Sight) -> Option<String> {
     if let Some(BmcTrouble::Credentials(text)) = &sight.bmc_trouble {
-        return Some(text.clone());
+        return Some(format!("BMC {}: {text}", sight.bmc));
     }
     if let Some(port) = sight.ports.iter().find(|port| port.drifts > DRIFTS) {
         return Some(format!(

@@ -1,4 +1,4 @@
-use crate::{Journey, Place, PortSight, Sight, Step, leg};
+use crate::{Journey, Place, PortSight, Sight, Step, place};
 use agent_proto::Phase;
 use boot::DhcpMoment;
 use core::fmt;
@@ -53,23 +53,26 @@ pub fn arrows(journey: &Journey, sight: &Sight) -> Vec<Arrow> {
         };
         arrows.push(Arrow { what, seen, last_seen });
     };
-    let wish = leg(journey).wish;
     let off_first = matches!(journey.step, Step::SecurePort | Step::ReleasePort | Step::Park | Step::Disarm);
     match journey.step {
-        Step::Bmc => arrow("the BMC answers".into(), sight.bmc_answers(), power_seen(sight)),
+        Step::Bmc => arrow("the BMC answers".into(), sight.bmc_answers(), power_seen(journey, sight)),
         _ if off_first => {
-            arrow("the BMC says the node is off".into(), sight.is_off(journey), power_seen(sight))
+            arrow("the BMC says the node is off".into(), sight.is_off(journey), power_seen(journey, sight))
         }
         _ => {}
     }
     if journey.step != Step::Bmc && journey.step != Step::Disarm {
+        if sight.ports.is_empty() {
+            let what = format!("there is a network for its ports ({})", network(place(journey)));
+            arrow(what, false, "none: kiln network create makes one".into());
+        }
         for port in &sight.ports {
             let what = format!(
                 "switch {} says port {} is in VLAN {} ({})",
                 port.link.switch,
                 port.link.port,
                 port.wanted,
-                place(wish.place)
+                network(place(journey))
             );
             let fresh = port.wish.as_ref() == Some(&journey.wish());
             let placed = port.is_placed() && (fresh || !(off_first || journey.step == Step::Quarantine));
@@ -78,7 +81,11 @@ pub fn arrows(journey: &Journey, sight: &Sight) -> Vec<Arrow> {
     }
     let ramdisk = matches!(journey.step, Step::Pxe | Step::Agent | Step::WriteImage | Step::Erase);
     if ramdisk || matches!(journey.step, Step::Boot | Step::Verify) {
-        arrow("the BMC says the node is on".into(), sight.power == Some(Power::On), power_seen(sight));
+        let on = match journey.step {
+            Step::Boot => sight.is_on(journey),
+            _ => sight.power == Some(Power::On),
+        };
+        arrow("the BMC says the node is on".into(), on, power_seen(journey, sight));
     }
     if ramdisk {
         let agent = sight.agent_connected(journey);
@@ -140,7 +147,7 @@ pub fn missing(journey: &Journey, sight: &Sight) -> String {
     )
 }
 
-fn place(place: Place) -> &'static str {
+fn network(place: Place) -> &'static str {
     match place {
         Place::Provisioning => "provisioning",
         Place::Cleaning => "cleaning",
@@ -149,14 +156,20 @@ fn place(place: Place) -> &'static str {
     }
 }
 
-fn power_seen(sight: &Sight) -> String {
+fn power_seen(journey: &Journey, sight: &Sight) -> String {
+    let bmc = &sight.bmc;
     match (&sight.bmc_trouble, sight.power) {
-        (Some(trouble), _) => trouble.to_string(),
+        (Some(trouble), _) => format!("BMC {bmc}: {trouble}"),
         (None, Some(power)) if sight.power_acts > 1 => {
-            format!("power {power} after {} power commands that the BMC accepted", sight.power_acts)
+            format!("BMC {bmc}: power {power} after {} power commands that it accepted", sight.power_acts)
+        }
+        (None, Some(power)) if sight.power_wish.as_ref() != Some(&journey.wish()) => {
+            format!(
+                "BMC {bmc}: power {power} when it last answered; it was asked again and has not answered yet"
+            )
         }
         (None, Some(power)) => format!("power {power}"),
-        (None, None) => "nothing from its BMC yet".into(),
+        (None, None) => format!("BMC {bmc}: no answer yet"),
     }
 }
 

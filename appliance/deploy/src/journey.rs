@@ -66,6 +66,10 @@ pub struct Journey {
     pub since: Time,
     /// When something last went forward within this step.
     pub heard: Time,
+    /// Whether the node was seen off in this step: until then a step that switches it off keeps its ports
+    /// in quarantine, so that what runs on it meets nobody.
+    #[serde(default)]
+    pub off_seen: bool,
     /// Why it failed; it is on its way into quarantine then.
     pub failure: Option<Failure>,
 }
@@ -98,10 +102,18 @@ impl Journey {
             began: now,
             since: now,
             heard: now,
+            off_seen: false,
             failure: None,
         };
         journey.step = route(&journey)[0].step;
         journey
+    }
+
+    /// Goes to a step, which begins now.
+    pub fn enter(&mut self, step: Step, now: Time) {
+        self.step = step;
+        (self.since, self.heard) = (now, now);
+        self.off_seen = false;
     }
 
     /// The name under which the ramdisk of this attempt boots and reports.

@@ -28,7 +28,7 @@ mod sight;
 pub use consider::{Verdict, consider};
 pub use explain::{Arrow, Seen, arrows, missing};
 pub use journey::{Deployment, Failure, Goal, Journey};
-pub use route::{Leg, Offer, Patience, Place, Step, Wish, Work, leg, position, route};
+pub use route::{Leg, Offer, Patience, Place, Step, Wish, Work, leg, place, position, route};
 pub use sight::{AgentSight, ClientSight, PortSight, Sight};
 
 #[cfg(test)]

@@ -246,6 +246,16 @@ pub fn leg(journey: &Journey) -> &'static Leg {
     route.iter().find(|leg| leg.step == journey.step).unwrap_or(&route[0])
 }
 
+/// Where the node's ports belong now. What runs on a node may be anybody's, so a step that switches it off
+/// moves them into its network when the node was seen off; until then they are in quarantine.
+pub fn place(journey: &Journey) -> Place {
+    let wish = leg(journey).wish;
+    match wish.power {
+        Some((Power::Off, _)) if !journey.off_seen => Place::Quarantine,
+        _ => wish.place,
+    }
+}
+
 /// Where a step is on its route, counted from one, and how many there are.
 pub fn position(journey: &Journey) -> (usize, usize) {
     let route = route(journey);

@@ -13,6 +13,8 @@ pub struct Sight {
     pub power_wish: Option<Attempt>,
     /// How often the BMC was told and nothing came of it.
     pub power_acts: u32,
+    /// Where its BMC is, for sentences.
+    pub bmc: String,
     /// What is wrong with its BMC.
     pub bmc_trouble: Option<BmcTrouble>,
     /// What stands between control and the hand that is asked, by hand; such as `power`.
@@ -59,6 +61,8 @@ pub struct ClientSight {
     pub address: Option<Ipv4Addr>,
     /// What its firmware says it is.
     pub architecture: Option<Architecture>,
+    /// Whether it was the firmware that asked, or iPXE, and not a system that runs from the disk.
+    pub firmware: bool,
 }
 
 /// Its agent.
@@ -91,7 +95,8 @@ impl Sight {
     /// Whether every port is where this step wants it, read back since this step wished it.
     pub fn ports_placed(&self, journey: &Journey) -> bool {
         let wish = journey.wish();
-        self.ports.iter().all(|port| port.is_placed() && port.wish.as_ref() == Some(&wish))
+        let placed = |port: &PortSight| port.is_placed() && port.wish.as_ref() == Some(&wish);
+        !self.ports.is_empty() && self.ports.iter().all(placed)
     }
 
     /// Whether this attempt's boot script was fetched.
@@ -139,6 +144,7 @@ impl Sight {
     pub fn seen_by_tenant(&self, journey: &Journey) -> bool {
         self.tenant_client.as_ref().is_some_and(|client| {
             client.attempt.as_ref() == Some(&journey.system())
+                && !client.firmware
                 && matches!(client.moment, DhcpMoment::Bound | DhcpMoment::Seen)
         })
     }

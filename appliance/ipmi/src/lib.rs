@@ -33,6 +33,15 @@
 //! Sections and tables are those of the IPMI v2.0 specification, revision 1.1. Device ID and the protocol's
 //! numbers are ipmi-rs-core's.
 //!
+//! Rejected:
+//! - ipmi-rs's own session layer: it has neither retransmission nor a check of sequence numbers, and gave
+//!   wrong answers as soon as responses were doubled; its core crate's types are what is used.
+//! - Get Channel Cipher Suites before a session: BMCs and OpenIPMI's simulator leave it unanswered, which
+//!   costs ipmitool ten seconds. A suite is proposed, and the next one when it is refused.
+//! - An ASF ping before a session: some BMCs do not answer it and are well.
+//! - A window of 16 numbers in front for what a BMC sends: after a gap the session would be lost, and what
+//!   is signed with its key cannot be of another.
+//!
 //! This crate knows nothing of sockets, clocks and racks, nor of what a node is powered on for.
 
 mod bmc;

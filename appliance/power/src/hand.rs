@@ -3,7 +3,7 @@
 use crate::pursuit::Pursuit;
 use boot::NodeName;
 use ipmi::{Config, Console, Event, Password, UserName};
-use rack::{BmcPlan, BmcTrouble, PowerFact, PowerPlan, PowerWish};
+use rack::{BmcPlan, BmcTrouble, Power, PowerFact, PowerPlan, PowerWish};
 use sansio::Time;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -45,8 +45,7 @@ struct Desk {
 /// Does what the plans say until there are no more to come, and tells what is seen, when it changes. Every
 /// BMC of the plan is told of at least once. On the way out every session is closed.
 ///
-/// Facts of a BMC that no longer stands in the plan, or stands there with another address or other
-/// credentials, end with it.
+/// Facts of a BMC that no longer stands in the plan, or stands there described otherwise, end with it.
 pub async fn run(mut plans: watch::Receiver<PowerPlan>, facts: mpsc::Sender<PowerFact>) {
     let clock = Clock::start();
     let mut desks: BTreeMap<NodeName, Desk> = BTreeMap::new();
@@ -95,7 +94,7 @@ pub async fn run(mut plans: watch::Receiver<PowerPlan>, facts: mpsc::Sender<Powe
 }
 
 fn is_same_bmc(a: &BmcPlan, b: &BmcPlan) -> bool {
-    (a.address, &a.user, &a.password) == (b.address, &b.user, &b.password)
+    (a.revision, a.address, &a.user, &a.password) == (b.revision, b.address, &b.user, &b.password)
 }
 
 /// One BMC, until its desk is dropped.
@@ -111,7 +110,16 @@ async fn tend(
     };
     log::warn!(node:% = bmc.node, why:% = trouble; "this BMC cannot be asked");
     let node = bmc.node.clone();
-    let fact = PowerFact { node, power: None, boot: None, fulfilled: None, acted: 0, trouble: Some(trouble) };
+    let revision = bmc.revision;
+    let fact = PowerFact {
+        node,
+        revision,
+        power: None,
+        boot: None,
+        fulfilled: None,
+        acted: 0,
+        trouble: Some(trouble),
+    };
     // Nobody listens any more: the hand is about to end.
     if facts.send(fact).await.is_ok() {
         while wishes.changed().await.is_ok() {}
@@ -155,20 +163,30 @@ struct Tending {
     clock: Clock,
     /// The kernel said so of the last datagram; silence has a better explanation then.
     unreachable: bool,
+    /// What the log was told last.
+    logged: (Option<Power>, Option<BmcTrouble>),
 }
 
 impl Tending {
     fn new(bmc: &BmcPlan, console: Console, socket: UdpSocket, clock: Clock) -> Tending {
-        let pursuit = Pursuit::new(bmc.node.clone(), bmc.wish.clone(), clock.now());
-        Tending { node: bmc.node.clone(), console, pursuit, socket, clock, unreachable: false }
+        let pursuit = Pursuit::new(bmc.node.clone(), bmc.revision, bmc.wish.clone(), clock.now());
+        Tending {
+            node: bmc.node.clone(),
+            console,
+            pursuit,
+            socket,
+            clock,
+            unreachable: false,
+            logged: (None, None),
+        }
     }
 
     async fn run(mut self, mut wishes: watch::Receiver<Option<PowerWish>>, facts: mpsc::Sender<PowerFact>) {
         let mut buffer = [0; DATAGRAM];
         loop {
-            self.pump().await;
+            let is_quiet = self.pump().await;
             let due = [self.console.poll_timeout(), self.pursuit.poll_timeout()].into_iter().flatten().min();
-            let due = due.map(|due| self.clock.at(due));
+            let due = if is_quiet { due.map(|due| self.clock.at(due)) } else { Some(Instant::now()) };
             tokio::select! {
                 received = self.socket.recv(&mut buffer) => match received {
                     Ok(len) => {
@@ -189,7 +207,7 @@ impl Tending {
                 },
                 permit = facts.reserve(), if self.pursuit.has_fact() => match permit {
                     Ok(permit) => if let Some(fact) = self.pursuit.poll_fact() {
-                        tell(&fact);
+                        self.log(&fact);
                         permit.send(fact);
                     },
                     Err(_) => break,
@@ -200,15 +218,31 @@ impl Tending {
         self.pump().await;
     }
 
-    /// Carries between the engine, the pursuit and the socket until none of them has anything to say.
-    async fn pump(&mut self) {
+    fn log(&mut self, fact: &PowerFact) {
+        let (power, trouble) = (fact.power, fact.trouble.clone());
+        if self.logged == (power, trouble.clone()) {
+            return;
+        }
+        let seen = power.map_or("unknown".to_owned(), |power| power.to_string());
+        match &trouble {
+            Some(why) => log::warn!(node:% = self.node, power:% = seen, why:% = why; "trouble with a BMC"),
+            None => log::info!(node:% = self.node, power:% = seen; "power seen"),
+        }
+        self.logged = (power, trouble);
+    }
+
+    /// Carries between the engine, the pursuit and the socket until none of them has anything to say, or
+    /// it is the others' turn.
+    async fn pump(&mut self) -> bool {
         for _ in 0..BURST {
             let now = self.clock.now();
             let mut is_quiet = true;
             while let Some(event) = self.console.poll_event() {
                 is_quiet = false;
                 match event {
-                    Event::Reply { result, .. } => self.pursuit.handle_answer(now, result),
+                    Event::Reply { result, .. } => {
+                        self.pursuit.handle_answer(now, result, self.unreachable);
+                    }
                     Event::Up { suite, privilege } => {
                         log::debug!(node:% = self.node, suite:% = suite, privilege:? = privilege; "session opened");
                     }
@@ -230,17 +264,10 @@ impl Tending {
                 self.unreachable |= self.socket.send(&datagram).await.is_err();
             }
             if is_quiet {
-                return;
+                return true;
             }
         }
-    }
-}
-
-fn tell(fact: &PowerFact) {
-    let power = fact.power.map_or("unknown".to_owned(), |power| power.to_string());
-    match &fact.trouble {
-        Some(trouble) => log::warn!(node:% = fact.node, power:% = power, why:% = trouble; "BMC in trouble"),
-        None => log::info!(node:% = fact.node, power:% = power; "power seen"),
+        false
     }
 }
 

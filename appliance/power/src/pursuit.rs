@@ -3,7 +3,7 @@
 use boot::NodeName;
 use core::time::Duration;
 use ipmi::{BootFlags, Command, Control, Failure, Reply};
-use rack::{BmcTrouble, BootDevice, Power, PowerFact, PowerWish};
+use rack::{BmcTrouble, BootDevice, BootWish, Power, PowerFact, PowerWish};
 use sansio::Time;
 
 /// How often a BMC is looked at of which nothing is wished.
@@ -28,6 +28,9 @@ const TROUBLE: [Duration; 4] =
     [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5)];
 /// BMCs lock accounts: after the second time that the credentials were refused, one try per this.
 const LOCK_OUT: Duration = Duration::from_secs(30);
+
+const NOBODY: &str =
+    "nothing listens at the BMC's address: check the address, and that IPMI over LAN is enabled";
 
 /// What is asked at the moment, or next.
 #[derive(Clone, Debug)]
@@ -57,19 +60,26 @@ pub(crate) struct Pursuit {
     /// The wish changed meanwhile: the answer says nothing of the new one.
     is_stale: bool,
     look_at: Time,
-    /// Looks since the last power command.
+    /// Looks since the last power command, or refusals.
     looks: usize,
     acted_at: Time,
     disarmed: bool,
+    /// Power commands since the machine was last as wished.
+    vain: u32,
     /// Answers missed in a row.
     failures: usize,
-    /// Why the boot flags were refused; told while the wish stands.
+    /// Why the BMC could not be asked the last time.
+    unreached: Option<BmcTrouble>,
+    /// Why it refused the last power command, or look.
+    refused: Option<BmcTrouble>,
+    /// Why it refused the boot flags of this wish.
     flags_refused: Option<BmcTrouble>,
 }
 
 impl Pursuit {
-    pub(crate) fn new(node: NodeName, wish: Option<PowerWish>, now: Time) -> Pursuit {
-        let fact = PowerFact { node, power: None, boot: None, fulfilled: None, acted: 0, trouble: None };
+    pub(crate) fn new(node: NodeName, revision: u64, wish: Option<PowerWish>, now: Time) -> Pursuit {
+        let fact =
+            PowerFact { node, revision, power: None, boot: None, fulfilled: None, acted: 0, trouble: None };
         Pursuit {
             wish,
             fact,
@@ -81,7 +91,10 @@ impl Pursuit {
             looks: 0,
             acted_at: now,
             disarmed: false,
+            vain: 0,
             failures: 0,
+            unreached: None,
+            refused: None,
             flags_refused: None,
         }
     }
@@ -96,13 +109,16 @@ impl Pursuit {
         self.step = Step::Look;
         self.looks = 0;
         self.disarmed = false;
+        self.vain = 0;
+        self.refused = None;
         self.flags_refused = None;
         self.fact.fulfilled = None;
         self.fact.acted = 0;
         // Another wish is no reason to be locked out.
-        if !matches!(self.fact.trouble, Some(BmcTrouble::Credentials(_))) {
+        if !matches!(self.unreached, Some(BmcTrouble::Credentials(_))) {
             self.look_at = now;
         }
+        self.review();
     }
 
     /// The next command for the BMC, if it is time for one.
@@ -117,7 +133,8 @@ impl Pursuit {
             Step::CheckDisarmed | Step::ReadBack { .. } => Command::GetBootFlags,
             Step::Flags { flags, at } => ipmi::set_boot_flags(*flags)[*at].clone(),
             Step::Act(control) => {
-                self.fact.acted += 1;
+                self.fact.acted = self.fact.acted.saturating_add(1);
+                self.vain = self.vain.saturating_add(1);
                 self.acted_at = now;
                 self.looks = 0;
                 Command::ChassisControl(*control)
@@ -143,18 +160,24 @@ impl Pursuit {
         self.told.as_ref() != Some(&self.fact)
     }
 
-    /// Takes the answer to the command that is out.
-    pub(crate) fn handle_answer(&mut self, now: Time, answer: Result<Reply, Failure>) {
+    /// Takes the answer to the command that is out. `nobody`: the network says that nothing listens there.
+    pub(crate) fn handle_answer(&mut self, now: Time, answer: Result<Reply, Failure>, nobody: bool) {
         self.is_asking = false;
+        self.take(now, answer, nobody);
+        self.review();
+    }
+
+    fn take(&mut self, now: Time, answer: Result<Reply, Failure>, nobody: bool) {
         if let Ok(Reply::Chassis(status)) = &answer {
             self.fact.power = Some(if status.power { Power::On } else { Power::Off });
         }
         let refusal = match &answer {
             Err(failure @ Failure::Refused { .. }) => Some(BmcTrouble::Refuses(failure.to_string())),
-            Err(failure) => return self.failed(now, failure),
+            Err(failure) => return self.failed(now, failure, nobody),
             Ok(_) => None,
         };
         self.failures = 0;
+        self.unreached = None;
         if core::mem::take(&mut self.is_stale) {
             self.step = Step::Look;
             self.look_at = now;
@@ -198,7 +221,7 @@ impl Pursuit {
                     Ok(Reply::BootFlags(kept)) => device(kept.effective()),
                     _ => None,
                 };
-                if flags.valid {
+                if self.wish.as_ref().is_some_and(|wish| wish.power == Power::On) {
                     self.step = Step::Act(Control::On);
                 } else {
                     self.disarmed = true;
@@ -206,7 +229,10 @@ impl Pursuit {
                 }
             }
             Step::Act(_) => match refusal {
-                None => self.look_at = now,
+                None => {
+                    self.refused = None;
+                    self.look_at = now;
+                }
                 refusal => self.troubled(now, refusal),
             },
         }
@@ -215,74 +241,70 @@ impl Pursuit {
     /// What a look leads to.
     fn decide(&mut self, now: Time, is_on: bool) {
         let Some(wish) = &self.wish else {
-            self.fact.trouble = None;
+            self.refused = None;
             self.look_at = now + IDLE;
             return;
         };
+        let is_wished = is_on == (wish.power == Power::On);
+        if !is_wished {
+            self.fact.fulfilled = None;
+        }
         match (wish.power, is_on) {
             (Power::On, true) => self.fulfilled(now),
             (Power::Off, false) if self.disarmed => self.fulfilled(now),
             (Power::Off, false) => self.step = Step::CheckDisarmed,
-            _ if self.fact.acted > 0 && now < self.acted_at + REPEAT => self.look_again(now),
-            (Power::Off, true) => self.act(Step::Act(Control::Off)),
-            (Power::On, false) => self.act(match wish.boot {
-                None => Step::Act(Control::On),
-                Some(boot) => Step::Flags { flags: BootFlags::once(code(boot.device), boot.uefi), at: 0 },
-            }),
+            _ if self.vain > 0 && now < self.acted_at + REPEAT => {
+                self.looks += 1;
+                self.look_at = now + LOOKS[self.looks.min(LOOKS.len() - 1)];
+            }
+            (Power::Off, true) => {
+                self.disarmed = false;
+                self.step = Step::Act(Control::Off);
+            }
+            (Power::On, false) => {
+                self.step = match wish.boot {
+                    None => Step::Act(Control::On),
+                    Some(BootWish { device, uefi }) => {
+                        let flags = match device {
+                            BootDevice::None => BootFlags::none(),
+                            _ => BootFlags::once(code(device), uefi),
+                        };
+                        Step::Flags { flags, at: 0 }
+                    }
+                }
+            }
         }
     }
 
-    fn act(&mut self, step: Step) {
-        self.step = step;
-        self.disarmed = false;
-        let is_inert = self.fact.acted >= INERT;
-        let power = self.wish.as_ref().map_or(Power::Off, |wish| wish.power);
-        self.fact.trouble = is_inert
-            .then(|| BmcTrouble::Inert(inert(power)))
-            .or_else(|| self.flags_refused.clone())
-            .or_else(|| self.fact.trouble.take().filter(|trouble| matches!(trouble, BmcTrouble::Refuses(_))));
-        self.fact.fulfilled = None;
-    }
-
     fn fulfilled(&mut self, now: Time) {
-        self.fact.trouble = self.flags_refused.clone();
+        self.vain = 0;
+        self.refused = None;
         self.fact.fulfilled = self.wish.as_ref().map(|wish| wish.attempt.clone());
         self.look_at = now + WATCH;
     }
 
-    fn look_again(&mut self, now: Time) {
-        self.looks += 1;
-        self.look_at = now + LOOKS[self.looks.min(LOOKS.len() - 1)];
-        if matches!(self.fact.trouble, Some(BmcTrouble::Silent(_) | BmcTrouble::Credentials(_))) {
-            self.fact.trouble = None;
-        }
-    }
-
     fn troubled(&mut self, now: Time, trouble: Option<BmcTrouble>) {
-        if trouble.is_some() {
-            self.fact.trouble = trouble;
-        }
+        self.refused = trouble;
         self.looks += 1;
         self.look_at = now + TROUBLE[self.looks.min(TROUBLE.len() - 1)];
     }
 
     /// No session, or no answer in it.
-    fn failed(&mut self, now: Time, failure: &Failure) {
+    fn failed(&mut self, now: Time, failure: &Failure, nobody: bool) {
         self.step = Step::Look;
         self.is_stale = false;
-        let text = failure.to_string();
-        let trouble = match failure {
-            Failure::WrongPassword | Failure::UnknownUser | Failure::NoPrivilege => {
-                BmcTrouble::Credentials(text)
-            }
-            Failure::NoAnswer { .. } => BmcTrouble::Silent(text),
-            _ => BmcTrouble::Refuses(text),
-        };
-        let is_credentials = matches!(trouble, BmcTrouble::Credentials(_));
-        // Which request stayed unanswered may vary from one try to the next; it is the same silence.
-        if !matches!((&self.fact.trouble, &trouble), (Some(BmcTrouble::Silent(_)), BmcTrouble::Silent(_))) {
-            self.fact.trouble = Some(trouble);
-        }
+        let is_credentials =
+            matches!(failure, Failure::WrongPassword | Failure::UnknownUser | Failure::NoPrivilege);
+        self.unreached = Some(match failure {
+            _ if is_credentials => BmcTrouble::Credentials(failure.to_string()),
+            Failure::NoAnswer { .. } if nobody => BmcTrouble::Silent(NOBODY.to_owned()),
+            // Which request stayed unanswered varies from one try to the next; it is the same silence.
+            Failure::NoAnswer { .. } => match self.unreached.take() {
+                Some(BmcTrouble::Silent(text)) if text != NOBODY => BmcTrouble::Silent(text),
+                _ => BmcTrouble::Silent(failure.to_string()),
+            },
+            _ => BmcTrouble::Refuses(failure.to_string()),
+        });
         let pause = match self.failures {
             1.. if is_credentials => LOCK_OUT,
             failures if self.wish.is_some() => TROUBLE[failures.min(TROUBLE.len() - 1)],
@@ -291,6 +313,17 @@ impl Pursuit {
         };
         self.failures += 1;
         self.look_at = now + pause;
+    }
+
+    /// The one trouble that is told: what stands in the way of the others first.
+    fn review(&mut self) {
+        let power = self.wish.as_ref().map(|wish| wish.power);
+        let is_unmet = power != self.fact.power;
+        let inert =
+            power.filter(|_| is_unmet && self.vain >= INERT).map(|power| BmcTrouble::Inert(inert(power)));
+        self.fact.trouble = [&self.unreached, &inert, &self.refused, &self.flags_refused]
+            .into_iter()
+            .find_map(|trouble| trouble.clone());
     }
 }
 

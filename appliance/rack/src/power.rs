@@ -15,6 +15,9 @@ pub struct PowerPlan {
 pub struct BmcPlan {
     /// The node it belongs to; names the facts.
     pub node: NodeName,
+    /// Numbers the descriptions of this BMC; repeated in its facts, so that what was found with a wrong
+    /// password says nothing of the right one.
+    pub revision: u64,
     /// UDP port 623 as a rule.
     pub address: SocketAddr,
     /// User name, at most 16 octets (IPMI 2.0, 22.28).
@@ -83,6 +86,8 @@ pub enum BootDevice {
 pub struct PowerFact {
     /// Whose.
     pub node: NodeName,
+    /// The description of the BMC by which this was found.
+    pub revision: u64,
     /// The power as last seen; none: never seen since the hand started.
     pub power: Option<Power>,
     /// The boot override as last read back; none: not read, or the BMC does not tell.

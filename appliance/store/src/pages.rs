@@ -7,6 +7,9 @@ use crate::entry::{EVENT, Entry, Head, State, checksum, place};
 use crate::error::Damage;
 use crate::place::{make_dir, sync_dir, sync_tree};
 use crate::{MAX_VALUE, StoreError};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::poll::poll;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,6 +24,10 @@ const HEAD_VERSION: u8 = 1;
 /// sled's default is a gigabyte; the appliance may have no more than that in all.
 const CACHE: u64 = 32 * 1024 * 1024;
 
+/// How often, and how many milliseconds apart, sled is looked at until it lets go of its file: five seconds.
+const LETTING_GO: u32 = 1000;
+const PAUSE: u8 = 5;
+
 const _: () = assert!((MAX_VALUE + 4).div_ceil(PART) <= u8::MAX as usize);
 
 /// A raw key and its value.
@@ -28,7 +35,8 @@ pub(crate) type RawRecord = (Vec<u8>, Vec<u8>);
 
 pub(crate) struct Pages {
     dir: PathBuf,
-    db: sled::Db,
+    /// There until dropped.
+    db: Option<sled::Db>,
     /// sled 0.34 flushes with sync_file_range(2), which syncs neither the file's length nor the disk's cache.
     data: File,
 }
@@ -44,7 +52,11 @@ impl Pages {
         sync_dir(dir.parent().unwrap_or(dir))?;
         let name = dir.join("db");
         let data = File::open(&name).map_err(|source| StoreError::io(&name, "opening", source))?;
-        Ok(Pages { dir: dir.to_owned(), db, data })
+        Ok(Pages { dir: dir.to_owned(), db: Some(db), data })
+    }
+
+    fn db(&self) -> &sled::Db {
+        self.db.as_ref().expect("it is taken by drop alone")
     }
 
     /// Lets every sync fail.
@@ -56,7 +68,7 @@ impl Pages {
     /// Loses a record.
     #[cfg(test)]
     pub(crate) fn lose(&self, raw: &[u8]) {
-        self.db.remove(part_key(raw, Some(0))).expect("the database works");
+        self.db().remove(part_key(raw, Some(0))).expect("the database works");
     }
 
     pub(crate) fn get(&self, raw: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -129,9 +141,9 @@ impl Pages {
 
     fn write(&self, batch: sled::Batch) -> Result<(), StoreError> {
         guarded(&self.dir, "writing", || {
-            self.db
+            self.db()
                 .apply_batch(batch)
-                .and_then(|()| self.db.flush())
+                .and_then(|()| self.db().flush())
                 .map_err(|source| StoreError::sled(&self.dir, "writing", source))
         })?;
         self.data.sync_data().map_err(|source| StoreError::io(&self.dir, "syncing", source))
@@ -141,7 +153,7 @@ impl Pages {
     fn parts(&self, raw: &[u8]) -> Result<u8, StoreError> {
         guarded(&self.dir, "reading", || {
             let mut count = 0;
-            for key in self.db.scan_prefix(part_key(raw, None)).keys() {
+            for key in self.db().scan_prefix(part_key(raw, None)).keys() {
                 key.map_err(|source| StoreError::sled(&self.dir, "reading", source))?;
                 count += 1;
             }
@@ -159,7 +171,7 @@ impl Pages {
         guarded(&self.dir, "reading", || {
             let mut found: Vec<RawRecord> = Vec::new();
             let start = from.unwrap_or(&prefix).to_vec();
-            for item in self.db.range(start..) {
+            for item in self.db().range(start..) {
                 let (key, part) = item.map_err(|source| StoreError::sled(&self.dir, "reading", source))?;
                 if !key.starts_with(&prefix) {
                     break;
@@ -194,6 +206,21 @@ impl Pages {
 
     fn damaged(&self, damage: Damage) -> StoreError {
         StoreError::damaged(&self.dir, damage)
+    }
+}
+
+/// sled's threads hold the file, and its lock, for a moment after the database is dropped: whoever opens, moves or
+/// unmounts it next would meet them.
+impl Drop for Pages {
+    fn drop(&mut self) {
+        drop(self.db.take());
+        for _ in 0..LETTING_GO {
+            match self.data.try_clone().map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock)) {
+                // The only descriptor to wait for is not ours: a pause is all that can be had.
+                Ok(Err((_, Errno::EWOULDBLOCK))) => _ = poll(&mut [], PAUSE),
+                _ => return,
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 
 mod suite;
 
-use suite::{CHILD, Committer, Model, Random, SLED, commit_until_killed, copy_dir, options, run_to};
+use suite::{CHILD, Committer, Model, Random, SLED, alone, commit_until_killed, copy_dir, options, run_to};
 
 #[test]
 fn child_that_commits() {
@@ -13,6 +13,7 @@ fn child_that_commits() {
 
 #[test]
 fn nothing_acknowledged_is_lost_when_the_process_is_killed_thirty_times() {
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let mut random = Random(u64::from(std::process::id()));
     let seed = random.0;
@@ -54,6 +55,7 @@ fn child_that_recovers() {
 
 #[test]
 fn a_recovery_that_is_killed_can_be_done_again() {
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let whole = dir.path().join("whole");
     run_to(&mut *(SLED.open)(&whole, options()).unwrap().0, 150);

@@ -16,7 +16,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use store::StoreError;
-use suite::{Committer, Model, Random, SLED, batch, commit_until_killed, options, run_to};
+use suite::{Committer, Model, Random, SLED, alone, batch, commit_until_killed, options, run_to};
 
 const CUTS: u64 = 12;
 
@@ -59,6 +59,7 @@ fn unshare_mounts() {
 
 #[test]
 fn nothing_acknowledged_is_lost_when_the_power_fails() {
+    let _alone = alone();
     unshare_mounts();
     let dir = tempfile::tempdir().unwrap();
     let (image, live) = (dir.path().join("image"), dir.path().join("live"));
@@ -97,6 +98,7 @@ fn nothing_acknowledged_is_lost_when_the_power_fails() {
 
 #[test]
 fn a_full_disk_refuses_a_commit_and_harms_nothing() {
+    let _alone = alone();
     unshare_mounts();
     let dir = tempfile::tempdir().unwrap();
     let disk = dir.path().join("disk");
@@ -131,6 +133,7 @@ fn a_full_disk_refuses_a_commit_and_harms_nothing() {
 
 #[test]
 fn a_disk_mounted_read_only_is_said_to_be() {
+    let _alone = alone();
     unshare_mounts();
     let dir = tempfile::tempdir().unwrap();
     let disk = dir.path().join("disk");

@@ -107,7 +107,7 @@ where
     let mut desk = Desk::new(hand, Clock::start().now().micros(), rows);
     let kept = run_dir.map(|run_dir| Kept::open(&run_dir, hand)).transpose()?;
     let (sender, facts) = mpsc::channel(QUEUE);
-    let (plan, plans) = watch::channel(None);
+    let (plan, mut plans) = watch::channel(None);
     let task = match channel {
         Channel::Listener(listener) => {
             if let Some(bytes) = kept.as_ref().and_then(Kept::read) {
@@ -136,6 +136,8 @@ where
             tokio::spawn(alone(desk, path, hangup, plan, facts))
         }
     };
+    // Whoever waits for a change waits for the next.
+    plans.mark_unchanged();
     Ok(Served { plans, facts: FactSender(sender), task })
 }
 

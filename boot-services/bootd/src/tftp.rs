@@ -327,10 +327,7 @@ impl Job {
             tokio::select! {
                 read = socket.recv(&mut bytes) => match read {
                     Ok(length) => transfer.handle_datagram(&bytes[..length], self.clock.now()),
-                    // Nobody listens there any more.
-                    Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                        transfer.handle_read_failed("the client closed its port");
-                    }
+                    Err(error) if error.kind() == ErrorKind::ConnectionRefused => transfer.handle_refused(),
                     Err(_) => {}
                 },
                 () = self.clock.until(transfer.poll_timeout()) => transfer.handle_timeout(self.clock.now()),

@@ -17,6 +17,8 @@ pub use dhcproto::v4::MessageType;
 const LEAST: usize = 300;
 /// The fixed part, with the magic cookie.
 const FIXED: usize = 240;
+/// RFC 2132, 3.2.
+const END: u8 = 255;
 /// RFC 2131, 2: "A DHCP client must be prepared to receive DHCP messages with an 'options' field of at
 /// least length 312 octets", that is an IP datagram of 576.
 const DATAGRAM: u16 = 576;
@@ -250,10 +252,6 @@ fn emit_with(reply: &Reply, to: &Request, options: &[DhcpOption]) -> Vec<u8> {
     if let Some(id) = &to.client_id {
         all.insert(DhcpOption::ClientIdentifier(id.clone()));
     }
-    // RFC 3046, 2.2: "SHALL echo the entire contents of the Relay Agent Information option in all replies".
-    if let Some(relay) = &to.relay {
-        all.insert(raw(82, relay));
-    }
     for option in options {
         all.insert(option.clone());
     }
@@ -270,6 +268,17 @@ fn emit_with(reply: &Reply, to: &Request, options: &[DhcpOption]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(LEAST);
     // It fails only on names that do not encode, and of those there are none in our options.
     let _ = message.encode(&mut Encoder::new(&mut bytes));
+    // RFC 3046, 2.2: "SHALL echo the entire contents of the Relay Agent Information option in all replies", 2.1:
+    // as the last. dhcproto would put the sub-options in another order, and a raw option 82 twice.
+    if let Some(relay) = &to.relay
+        && bytes.pop_if(|last| *last == END).is_some()
+    {
+        for part in relay.chunks(255) {
+            bytes.extend_from_slice(&[82, u8::try_from(part.len()).unwrap_or(0)]);
+            bytes.extend_from_slice(part);
+        }
+        bytes.push(END);
+    }
     bytes.resize(bytes.len().max(LEAST), 0);
     bytes
 }

@@ -31,8 +31,10 @@
 mod choice;
 mod codec;
 mod engine;
+mod exchange;
 mod frame;
 mod lease;
+mod network;
 
 pub use choice::{Dress, architecture, dress};
 pub use codec::{MessageType, Request, parse};

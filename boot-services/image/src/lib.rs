@@ -17,7 +17,7 @@
 //! | gzip | several members (RFC 1952, 2.2) | |
 //! | xz | several streams, padding, every filter and check of the format | dictionaries past 256 MiB |
 //! | zstd | several frames, skippable frames (RFC 8878, 3.1.2), windows to 128 MiB | dictionaries, `--long=28` and more |
-//! | qcow2 | versions 2 and 3, compressed clusters (deflate) | backing files, encryption, external data files, zstd clusters |
+//! | qcow2 | versions 2 and 3, compressed clusters (deflate) | backing files, encryption, external data files, zstd clusters, extended L2 entries |
 //!
 //! This crate knows nothing of files, directories or threads: octets come from a `Read`, extents go to a
 //! [`Sink`] and are had again from [`Blocks`].

@@ -67,6 +67,9 @@ impl Header {
         if features & 0b1000 != 0 {
             return Err(refused("with zstd clusters", CONVERT));
         }
+        if features & 0b1_0000 != 0 {
+            return Err(refused("with extended L2 entries", CONVERT));
+        }
         if features & !0b1_1111 != 0 {
             return Err(refused("with features newer than this release", CONVERT));
         }
@@ -79,10 +82,8 @@ impl Header {
         if size > MAX_SIZE {
             return Err(ImportError::TooLarge { limit: MAX_SIZE });
         }
-        // Each L1 entry stands for a cluster of L2 entries of 8 octets (16 with extended entries), each of which
-        // stands for a cluster.
-        let extended = u32::from(features & 0b1_0000 != 0);
-        let covered = 1u64 << (2 * cluster_bits - 3 - extended);
+        // Each L1 entry stands for a cluster of L2 entries of 8 octets, each of which stands for a cluster.
+        let covered = 1u64 << (2 * cluster_bits - 3);
         if u64::from(l1_size) < size.div_ceil(covered) {
             return Err(damaged("its L1 table is smaller than the disk needs"));
         }

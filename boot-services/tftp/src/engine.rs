@@ -258,6 +258,20 @@ impl Transfer {
         }
     }
 
+    /// Nobody listens at the client's port any more.
+    pub fn handle_refused(&mut self) {
+        if self.state == State::Over {
+            return;
+        }
+        // RFC 1350, 6: who has acknowledged the last block may be gone before we know.
+        self.end(match self.last {
+            Some(last) if self.base == last => {
+                Event::Done(self.sent + self.blocks.front().map_or(0, |block| block.len() as u64))
+            }
+            _ => Event::Failed(self.sent, "the client closed its port".to_owned()),
+        });
+    }
+
     /// Cuts blocks, and sends those that the window allows.
     fn pump(&mut self, now: Time) {
         while self.last.is_none()

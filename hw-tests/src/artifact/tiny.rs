@@ -2,8 +2,8 @@
 //!
 //! It brings up its network cards by DHCP, takes its host name from option 12, prints
 //! `KILN tiny up HOST ADDRESS` on the first serial port, says a [`Greeting`](super::Greeting) to whoever
-//! connects to port 80 and the user data of its config drive to whoever connects to port 81. The power
-//! button turns it off.
+//! connects to port 80 and the user data of its config drive to whoever connects to port 81; user data that
+//! is a script is run, once it has an address. The power button turns it off.
 
 use std::fs;
 use std::io::Write;
@@ -20,7 +20,7 @@ use super::kernel::KernelTree;
 use super::workshop::{Key, Made};
 use super::{Flavour, Workshop};
 
-const RECIPE: u32 = 2;
+const RECIPE: u32 = 3;
 
 /// In the order they are loaded; a flavour that lacks one goes without.
 const MODULES: [&str; 20] = [

@@ -45,7 +45,8 @@ impl OpenVSwitch {
         let log = footprint.log("ovsdb-server");
         wait::until(Duration::from_secs(10), "ovsdb-server to listen", || {
             ensure!(process.runs(), "ovsdb-server ended: {}", last_line(&log));
-            Ok(switch.socket().exists().then_some(()))
+            // The file is there before anybody listens.
+            Ok(std::os::unix::net::UnixStream::connect(switch.socket()).ok().map(drop))
         })?;
         switch.ask(&["--no-wait", "init"])?;
         let mut daemon = switch.daemon("ovs-vswitchd");

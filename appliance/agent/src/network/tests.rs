@@ -25,3 +25,10 @@ fn without_a_word_of_the_firmware_all_are_asked_at_once() {
 fn an_interface_without_carrier_is_not_asked() {
     assert!(!may_ask(&nic(1, false), None, PATIENCE, 0));
 }
+
+#[test]
+fn an_interface_that_does_not_say_whether_it_is_operational_is_waited_for_a_little() {
+    assert!(can_send("up", Duration::ZERO));
+    assert!(!can_send("unknown", Duration::ZERO) && can_send("unknown", UNKNOWN));
+    assert!(!can_send("down", UNKNOWN) && !can_send("dormant", UNKNOWN));
+}

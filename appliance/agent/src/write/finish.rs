@@ -36,8 +36,10 @@ impl Write<'_> {
             log::warn!(disk = self.device.name(), odd; "partition table left as it is");
         }
         if let (Some(range), Some(octets)) = (&done.config_drive, config_drive) {
+            let end = up(range.start + total, block);
             self.put(range.start, octets, tally)?;
-            let stored = self.octets(range.start..up(range.end, block))?;
+            self.clear(end..range.end, tally)?;
+            let stored = self.octets(range.start..end)?;
             if !stored.starts_with(octets) {
                 return Err(self.differs("the config drive", range));
             }

@@ -29,6 +29,7 @@ fn wish(power: Power, attempt: &str) -> Option<PowerWish> {
 
 fn plan(address: SocketAddr, wish: Option<PowerWish>) -> PowerPlan {
     let bmc = BmcPlan {
+        revision: 1,
         node: "n1".parse().unwrap(),
         address,
         user: "admin".to_owned(),
@@ -97,4 +98,81 @@ async fn a_node_is_powered_on_to_the_network_and_off_again_and_the_session_close
         assert!(Instant::now() < deadline, "a session is left");
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_a_fact_and_another_password_is_tried_at_once() {
+    let double = double(vec![]).await;
+    let mut wrong = plan(double.address(), wish(Power::On, "a1"));
+    wrong.bmcs[0].password = Secret::new("wrong");
+    let mut run = Run::start(wrong);
+    run.until("credentials", |fact| matches!(fact.trouble, Some(BmcTrouble::Credentials(_)))).await;
+    assert!(!double.bmc().is_on());
+    run.plans.send(plan(double.address(), wish(Power::On, "a1"))).unwrap();
+    let fact = run.until("on", is_fulfilled("a1")).await;
+    assert_eq!(fact.trouble, None);
+    run.end().await;
+}
+
+#[tokio::test]
+async fn credentials_that_no_bmc_can_hold_are_a_fact() {
+    let double = double(vec![]).await;
+    let mut long = plan(double.address(), None);
+    long.bmcs[0].password = Secret::new("a-password-of-21-byte");
+    let mut run = Run::start(long);
+    let fact = run.until("credentials", |fact| fact.trouble.is_some()).await;
+    assert!(matches!(fact.trouble, Some(BmcTrouble::Credentials(text)) if text.contains("20 bytes")));
+    run.end().await;
+}
+
+#[tokio::test]
+async fn a_bmc_that_accepts_and_does_nothing_is_a_fact() {
+    let double = double(vec![Bug::IgnoresPowerOn]).await;
+    let mut run = Run::start(plan(double.address(), wish(Power::On, "a1")));
+    let fact = run.until("inert", |fact| matches!(fact.trouble, Some(BmcTrouble::Inert(_)))).await;
+    assert!(fact.acted >= 3);
+    double.bmc().set_bugs(vec![]);
+    run.until("on", is_fulfilled("a1")).await;
+    run.end().await;
+}
+
+#[tokio::test]
+async fn many_bmcs_are_seen_to_at_a_time() {
+    let mut doubles = Vec::new();
+    let mut bmcs = Vec::new();
+    for n in 0..40 {
+        let double = double(vec![]).await;
+        let mut one = plan(double.address(), wish(Power::On, "a1")).bmcs.remove(0);
+        one.node = format!("n{n}").parse().unwrap();
+        bmcs.push(one);
+        doubles.push(double);
+    }
+    let began = Instant::now();
+    let mut run = Run::start(PowerPlan { bmcs });
+    for _ in 0..40 {
+        run.until("on", is_fulfilled("a1")).await;
+    }
+    println!("40 BMCs on: {:?}", began.elapsed());
+    assert!(doubles.iter().all(|double| double.bmc().is_on()));
+    // One leaves the plan: it is left as it is, and its session closed.
+    run.plans.send_modify(|plan| plan.bmcs.truncate(39));
+    let deadline = Instant::now() + PATIENCE;
+    while doubles[39].bmc().sessions() > 0 {
+        assert!(Instant::now() < deadline, "a session is left");
+        tokio::task::yield_now().await;
+    }
+    assert!(doubles[39].bmc().is_on());
+    run.end().await;
+}
+
+#[tokio::test]
+async fn an_address_where_nothing_listens_is_a_fact() {
+    let address = {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        socket.local_addr().unwrap()
+    };
+    let mut run = Run::start(plan(address, wish(Power::On, "a1")));
+    let fact = run.until("silent", |fact| fact.trouble.is_some()).await;
+    assert!(matches!(fact.trouble, Some(BmcTrouble::Silent(text)) if text.contains("nothing listens")));
+    run.end().await;
 }

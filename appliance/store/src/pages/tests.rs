@@ -31,7 +31,7 @@ fn damage(result: Result<State, StoreError>) -> String {
 #[test]
 fn a_value_that_changed_is_named() {
     let (_dir, pages) = opened();
-    pages.db.insert(stored("b", 1), vec![8; PART]).unwrap();
+    pages.db().insert(stored("b", 1), vec![8; PART]).unwrap();
     assert_eq!(damage(pages.read_all()), "node/b fails its checksum");
     assert!(pages.get(&raw_key(Table::Node, "b")).unwrap_err().is_damage());
     assert_eq!(pages.get(&raw_key(Table::Node, "a")).unwrap(), Some(vec![7; 10]));
@@ -40,22 +40,22 @@ fn a_value_that_changed_is_named() {
 #[test]
 fn a_value_under_the_key_of_another_is_named() {
     let (_dir, pages) = opened();
-    let a = pages.db.get(stored("a", 0)).unwrap().unwrap();
-    pages.db.insert(stored("c", 0), a).unwrap();
+    let a = pages.db().get(stored("a", 0)).unwrap().unwrap();
+    pages.db().insert(stored("c", 0), a).unwrap();
     assert_eq!(damage(pages.read_all()), "node/c fails its checksum");
 }
 
 #[test]
 fn a_part_that_is_missing_is_named() {
     let (_dir, pages) = opened();
-    pages.db.remove(stored("b", 2)).unwrap();
+    pages.db().remove(stored("b", 2)).unwrap();
     assert_eq!(damage(pages.read_all()), "node/b fails its checksum");
 }
 
 #[test]
 fn a_record_that_is_missing_is_missed() {
     let (_dir, pages) = opened();
-    pages.db.remove(stored("a", 0)).unwrap();
+    pages.db().remove(stored("a", 0)).unwrap();
     let said = damage(pages.read_all());
     assert!(said.contains("2 found, 3 expected"), "{said}");
 }
@@ -65,7 +65,7 @@ fn a_stale_record_is_found_out_though_its_checksum_is_right() {
     let (_dir, pages) = opened();
     let mut batch = sled::Batch::default();
     insert(&mut batch, &raw_key(Table::Node, "a"), b"older");
-    pages.db.apply_batch(batch).unwrap();
+    pages.db().apply_batch(batch).unwrap();
     let said = damage(pages.read_all());
     assert!(said.contains("not those of commit 5"), "{said}");
 }
@@ -73,7 +73,7 @@ fn a_stale_record_is_found_out_though_its_checksum_is_right() {
 #[test]
 fn records_without_a_head_are_damage() {
     let (_dir, pages) = opened();
-    pages.db.remove(part_key(HEAD, Some(0))).unwrap();
+    pages.db().remove(part_key(HEAD, Some(0))).unwrap();
     assert_eq!(damage(pages.read_all()), "the head fails its checksum");
 }
 
@@ -83,4 +83,15 @@ fn a_panic_of_sled_is_an_error() {
     let result: Result<(), _> = guarded(path, "opening", || panic!("tried to serialize {}", "rubbish"));
     let said = result.unwrap_err().to_string();
     assert!(said.contains("opening: tried to serialize rubbish"), "{said}");
+}
+
+#[test]
+fn what_is_dropped_is_let_go_of() {
+    let (dir, mut pages) = opened();
+    for _ in 0..30 {
+        drop(pages);
+        let db = File::open(dir.path().join("sled/db")).unwrap();
+        Flock::lock(db, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno).unwrap();
+        pages = Pages::open(&dir.path().join("sled")).unwrap();
+    }
 }

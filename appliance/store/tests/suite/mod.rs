@@ -10,6 +10,7 @@
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use store::{Batch, CommitNumber, EventNumber, Memory, Options, Store, StoreError, Table};
 
 /// The environment variable that tells a child process its directory.
@@ -117,6 +118,13 @@ pub fn commit_until_killed(subject: &Subject) {
         store.commit(batch(next)).unwrap();
         writeln!(out, "acknowledged {next}").unwrap();
     }
+}
+
+/// Held by each test of a program that starts processes. A fork beside it keeps every open file, the store's lock
+/// among them, open until its exec.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// This program again, in the test that [`commit_until_killed`]; killed when dropped.

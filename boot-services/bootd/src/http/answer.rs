@@ -89,9 +89,10 @@ impl Asking {
         brief(status, why)
     }
 
+    /// An answer to what should have been there: control is told why, a stranger is not.
     fn broken(&self, path: &str, why: &str) -> Response<Answer> {
-        log::error!(target: "http", path = path, error = why; "request not served");
-        self.lost(StatusCode::INTERNAL_SERVER_ERROR, path, why)
+        self.hand.outbox.lost(self.peer, path, why.to_owned());
+        brief(StatusCode::INTERNAL_SERVER_ERROR, "it cannot be read; the appliance's log says why")
     }
 
     fn script(&self, script: &Script, method: &Method) -> Response<Answer> {

@@ -101,6 +101,7 @@ fn what_cannot_be_read_alone_is_refused_with_advice() {
         (79, &[0b10], "marked as corrupt"),
         (79, &[0b100], "another file"),
         (79, &[0b1000], "zstd clusters cannot be imported; convert it with `qemu-img convert -O raw`"),
+        (79, &[0b1_0000], "extended L2"),
         (78, &[1], "newer than this release"),
         (7, &[9], "of version 9"),
         (23, &[8], "cluster size"),

@@ -356,3 +356,17 @@ fn progress_is_told_once_a_second() {
     }
     assert_eq!(source.events.len(), 5, "{:?}", source.events);
 }
+
+#[test]
+fn a_client_that_leaves_after_the_last_block_has_the_file() {
+    let leave = |acknowledged: u16| {
+        let mut source = Source::new(&request(Mode::Octet, &[]), content(700));
+        source.packets(Time::ZERO);
+        (1..=acknowledged).for_each(|block| source.receive(codec::ack(block), Time::ZERO));
+        source.transfer.handle_refused();
+        source.settle(Time::ZERO);
+        source.ended().cloned()
+    };
+    assert_eq!(leave(1), Some(Event::Done(700)));
+    assert_eq!(leave(0), Some(Event::Failed(0, "the client closed its port".into())));
+}

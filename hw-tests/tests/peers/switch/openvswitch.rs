@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use std::{env, fs, panic, process, thread};
+use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::time::{interval, timeout};
 
@@ -82,7 +83,8 @@ impl OpenVswitch {
         ]);
         self.database = Some(server);
         let socket = self.directory.join("db.sock");
-        until("the database server's socket", async || socket.exists()).await;
+        // The file is there before anybody listens.
+        until("the database server", async || UnixStream::connect(&socket).await.is_ok()).await;
     }
 
     pub(super) async fn start_daemon(&mut self) {
