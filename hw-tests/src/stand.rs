@@ -12,8 +12,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -52,10 +51,14 @@ pub struct Stand {
 /// What starts the supervisor, again and again.
 #[derive(Debug)]
 struct Init {
-    ending: Arc<AtomicBool>,
+    /// Dropped to end it.
+    alive: Sender<()>,
     thread: JoinHandle<()>,
     pid_file: PathBuf,
 }
+
+/// How long init waits before it starts a supervisor that ended again.
+const RESPAWN: Duration = Duration::from_millis(300);
 
 /// The programs of the appliance.
 const PROGRAMS: [&str; 3] = ["applianced", "bootd", "kiln"];
@@ -152,13 +155,13 @@ impl Stand {
     /// # Errors
     /// The API does not answer within 30 seconds.
     pub fn start(&mut self) -> Result<()> {
-        let ending = Arc::new(AtomicBool::new(false));
+        let (alive, ended) = channel();
         let pid_file = self.home.join("supervisor.pid");
         let log = fs::File::create(self.home.join("log")).context("cannot write the appliance's log")?;
         let (home, namespace) = (self.home.clone(), self.rack.kiln().clone());
-        let (over, pids) = (ending.clone(), pid_file.clone());
+        let pids = pid_file.clone();
         let work = move || {
-            while !over.load(Ordering::SeqCst) {
+            loop {
                 let mut command = Command::new(home.join("bin/applianced"));
                 command.arg("--config").arg(home.join("kiln.toml")).arg("supervisor");
                 command.stdin(Stdio::null()).env("KILN_LOG", "info");
@@ -166,10 +169,13 @@ impl Stand {
                 let Ok(mut child) = namespace.spawn(command.stdout(out).stderr(err)) else { return };
                 fs::write(&pids, child.id().to_string()).ok();
                 child.wait().ok();
+                if let Err(RecvTimeoutError::Disconnected) = ended.recv_timeout(RESPAWN) {
+                    return;
+                }
             }
         };
         let thread = std::thread::Builder::new().name("init".into()).spawn(work)?;
-        self.init = Some(Init { ending, thread, pid_file });
+        self.init = Some(Init { alive, thread, pid_file });
         until(Duration::from_secs(30), "the appliance's API to answer", || {
             Ok(self.kiln(&["status"]).ok().map(drop))
         })
@@ -338,7 +344,7 @@ impl Stand {
 impl Drop for Stand {
     fn drop(&mut self) {
         let Some(init) = self.init.take() else { return };
-        init.ending.store(true, Ordering::SeqCst);
+        drop(init.alive);
         let pid = fs::read_to_string(&init.pid_file).ok().and_then(|pid| pid.trim().parse().ok());
         if let Some(pid) = pid {
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).ok();

@@ -82,7 +82,7 @@ fn ranges(disk: &dyn Device) -> io::Result<Vec<Range<u64>>> {
         sector: disk.block(),
     };
     let mut ends = Vec::new();
-    for part in edges.partitions().into_iter().chain([0..size]) {
+    for part in edges.partitions().into_iter().chain(std::iter::once(0..size)) {
         let part = part.start.min(size)..part.end.min(size);
         ends.push(part.start..part.start.saturating_add(END).min(part.end));
         ends.push(part.end.saturating_sub(END).max(part.start)..part.end);

@@ -3,11 +3,10 @@
 //! The address is not probed by ARP before it is used, and not declined: a deploy network's addresses are
 //! the appliance's to give.
 
+mod message;
+
 use boot::{Mac, Prefix};
-use dhcproto::{
-    Decodable, Decoder, Encodable,
-    v4::{DhcpOption, DhcpOptions, Flags, Message, MessageType, Opcode, OptionCode},
-};
+use message::{Code, Kind, Message};
 use sansio::Time;
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -21,8 +20,6 @@ const REQUESTS: u32 = 4;
 const RENEWAL: Duration = Duration::from_secs(60);
 /// Leases that are shorter are kept for so long.
 const SHORTEST: u32 = 10;
-/// RFC 1542, 2.1: relays may drop what is shorter than a BOOTP message.
-const BOOTP: usize = 300;
 /// Who we are, in option 60.
 const VENDOR_CLASS: &[u8] = b"kiln-agent";
 
@@ -117,7 +114,7 @@ impl Client {
         }
         let transmit = match self.state.clone() {
             State::Selecting => {
-                let transmit = self.message(now, MessageType::Discover, None, &[]);
+                let transmit = self.message(now, Kind::DISCOVER, None, &[]);
                 self.next = now + self.pause();
                 transmit
             }
@@ -126,8 +123,8 @@ impl Client {
                 return self.poll_transmit(now);
             }
             State::Requesting { address, server } => {
-                let asked = [DhcpOption::RequestedIpAddress(address), DhcpOption::ServerIdentifier(server)];
-                let transmit = self.message(now, MessageType::Request, None, &asked);
+                let asked = [(Code::REQUESTED_ADDRESS, address), (Code::SERVER_IDENTIFIER, server)];
+                let transmit = self.message(now, Kind::REQUEST, None, &asked);
                 self.next = now + self.pause();
                 transmit
             }
@@ -140,58 +137,47 @@ impl Client {
                 // lease time (in REBINDING state)" (RFC 2131, 4.4.5); at T2 the broadcasts begin.
                 let (to, until) =
                     if now < rebind { (lease.server, rebind) } else { (Ipv4Addr::BROADCAST, expire) };
-                let transmit = self.message(now, MessageType::Request, Some(lease.address.address), &[]);
+                let transmit = self.message(now, Kind::REQUEST, Some(lease.address.address), &[]);
                 self.next = (now + (until.since(now) / 2).max(RENEWAL)).min(until);
-                transmit.map(|transmit| Transmit { to, ..transmit })
+                Transmit { to, ..transmit }
             }
         };
         self.sent += 1;
-        transmit
+        Some(transmit)
     }
 
     /// A datagram came from port 67.
     pub(crate) fn handle_datagram(&mut self, now: Time, octets: &[u8]) {
-        // dhcproto's chaddr() panics on a longer one.
-        let Ok(message) = Message::decode(&mut Decoder::new(octets)) else { return };
-        if message.opcode() != Opcode::BootReply
-            || message.xid() != self.xid()
-            || message.hlen() != 6
-            || message.chaddr() != self.mac.0
-        {
+        let Some(message) = Message::decode(octets) else { return };
+        if !message.is_reply || message.xid != self.xid() || message.mac != self.mac {
             return;
         }
-        let options = message.opts();
-        let server = match options.get(OptionCode::ServerIdentifier) {
-            Some(DhcpOption::ServerIdentifier(server)) => Some(*server),
-            _ => None,
-        };
-        let offered = message.yiaddr();
+        let server = message.address(Code::SERVER_IDENTIFIER);
+        let offered = message.yiaddr;
         let is_usable = !offered.is_unspecified()
             && !offered.is_broadcast()
             && !offered.is_multicast()
             && !offered.is_loopback();
-        match (&self.state, options.msg_type(), server) {
-            (State::Selecting, Some(MessageType::Offer), Some(server)) if is_usable => {
+        match (&self.state, message.kind(), server) {
+            (State::Selecting, Some(Kind::OFFER), Some(server)) if is_usable => {
                 self.state = State::Requesting { address: offered, server };
                 (self.next, self.sent) = (now, 0);
             }
-            (State::Requesting { address, server: asked }, Some(MessageType::Ack), Some(server))
+            (State::Requesting { address, server: asked }, Some(Kind::ACK), Some(server))
                 if offered == *address && server == *asked =>
             {
-                self.bind(now, offered, server, options, None);
+                self.bind(now, offered, server, &message, None);
             }
-            (State::Bound { lease, .. }, Some(MessageType::Ack), _)
+            (State::Bound { lease, .. }, Some(Kind::ACK), _)
                 if self.sent > 0 && offered == lease.address.address =>
             {
                 let lease = lease.clone();
-                self.bind(now, offered, server.unwrap_or(lease.server), options, Some(lease));
+                self.bind(now, offered, server.unwrap_or(lease.server), &message, Some(lease));
             }
-            (State::Requesting { server: asked, .. }, Some(MessageType::Nak), Some(server))
-                if server == *asked =>
-            {
+            (State::Requesting { server: asked, .. }, Some(Kind::NAK), Some(server)) if server == *asked => {
                 self.start(now);
             }
-            (State::Bound { lease, .. }, Some(MessageType::Nak), _) if self.sent > 0 => {
+            (State::Bound { lease, .. }, Some(Kind::NAK), _) if self.sent > 0 => {
                 self.event = Some(Event::Lost(lease.clone()));
                 self.start(now);
             }
@@ -205,46 +191,24 @@ impl Client {
         (self.began, self.next, self.sent) = (now, now, 0);
     }
 
-    fn bind(
-        &mut self,
-        now: Time,
-        address: Ipv4Addr,
-        server: Ipv4Addr,
-        options: &DhcpOptions,
-        old: Option<Lease>,
-    ) {
-        let seconds = |code| match options.get(code) {
-            Some(
-                DhcpOption::AddressLeaseTime(seconds)
-                | DhcpOption::Renewal(seconds)
-                | DhcpOption::Rebinding(seconds),
-            ) => Some(*seconds),
-            _ => None,
-        };
-        let length = match options.get(OptionCode::SubnetMask) {
-            // A mask with holes is cut at the first.
-            Some(DhcpOption::SubnetMask(mask)) => mask.to_bits().leading_ones() as u8,
-            _ => 24,
-        };
+    fn bind(&mut self, now: Time, address: Ipv4Addr, server: Ipv4Addr, ack: &Message, old: Option<Lease>) {
+        // A mask with holes is cut at the first.
+        let length = ack.address(Code::SUBNET_MASK).map_or(24, |mask| mask.to_bits().leading_ones() as u8);
         let lease = Lease {
             address: Prefix { address, length },
-            router: match options.get(OptionCode::Router) {
-                Some(DhcpOption::Router(routers)) => routers.first().copied(),
-                _ => None,
-            },
-            mtu: match options.get(OptionCode::InterfaceMtu) {
-                // 576 is what every host must accept (RFC 791, 3.1).
-                Some(DhcpOption::InterfaceMtu(mtu)) if *mtu >= 576 => Some(*mtu),
-                _ => None,
-            },
+            router: ack.address(Code::ROUTER),
+            // 576 is what every host must accept (RFC 791, 3.1).
+            mtu: ack.short(Code::INTERFACE_MTU).filter(|mtu| *mtu >= 576),
             server,
         };
         // RFC 2131, 4.3.1: a DHCPACK must have a lease time; without one, an hour is as good as any.
-        let total = seconds(OptionCode::AddressLeaseTime).unwrap_or(3600).max(SHORTEST);
+        let total = ack.seconds(Code::LEASE_TIME).unwrap_or(3600).max(SHORTEST);
         // "T1 defaults to (0.5 * duration_of_lease). T2 defaults to (0.875 * duration_of_lease)" (4.4.5).
         let eighths = |count| (u64::from(total) * count / 8) as u32;
-        let second = seconds(OptionCode::Rebinding).filter(|t2| *t2 < total && *t2 > 0).unwrap_or(eighths(7));
-        let first = seconds(OptionCode::Renewal)
+        let second =
+            ack.seconds(Code::REBINDING_TIME).filter(|t2| *t2 < total && *t2 > 0).unwrap_or(eighths(7));
+        let first = ack
+            .seconds(Code::RENEWAL_TIME)
             .filter(|t1| *t1 <= second && *t1 > 0)
             .unwrap_or(eighths(4).min(second));
         // 0xffffffff is for ever (RFC 2131, 3.3): 136 years are.
@@ -267,39 +231,34 @@ impl Client {
         FIRST.saturating_mul(1 << self.sent.min(5)).min(LONGEST) + jitter
     }
 
-    fn message(
-        &self,
-        now: Time,
-        kind: MessageType,
-        own: Option<Ipv4Addr>,
-        asked: &[DhcpOption],
-    ) -> Option<Transmit> {
-        let none = Ipv4Addr::UNSPECIFIED;
-        let mut message =
-            Message::new_with_id(self.xid(), own.unwrap_or(none), none, none, none, &self.mac.0);
-        message.set_secs(now.since(self.began).as_secs().min(u64::from(u16::MAX)) as u16);
-        if own.is_none() {
+    fn message(&self, now: Time, kind: Kind, own: Option<Ipv4Addr>, asked: &[(Code, Ipv4Addr)]) -> Transmit {
+        let wanted = [
+            Code::SUBNET_MASK,
+            Code::ROUTER,
+            Code::INTERFACE_MTU,
+            Code::LEASE_TIME,
+            Code::SERVER_IDENTIFIER,
+            Code::RENEWAL_TIME,
+            Code::REBINDING_TIME,
+        ];
+        let options = [
+            (Code::MESSAGE_TYPE, vec![kind.0]),
+            (Code::CLASS_IDENTIFIER, VENDOR_CLASS.to_vec()),
+            (Code::PARAMETER_REQUEST_LIST, wanted.map(|code| code.0).to_vec()),
+        ];
+        let asked = asked.iter().map(|(code, address)| (*code, address.octets().to_vec()));
+        let message = Message {
+            is_reply: false,
+            xid: self.xid(),
+            secs: now.since(self.began).as_secs().min(u64::from(u16::MAX)) as u16,
             // Without an address we do not hear what is sent to it (RFC 2131, 4.1).
-            message.set_flags(Flags::default().set_broadcast());
-        }
-        let options = message.opts_mut();
-        options.insert(DhcpOption::MessageType(kind));
-        options.insert(DhcpOption::ClassIdentifier(VENDOR_CLASS.to_vec()));
-        options.insert(DhcpOption::ParameterRequestList(vec![
-            OptionCode::SubnetMask,
-            OptionCode::Router,
-            OptionCode::InterfaceMtu,
-            OptionCode::AddressLeaseTime,
-            OptionCode::ServerIdentifier,
-            OptionCode::Renewal,
-            OptionCode::Rebinding,
-        ]));
-        for option in asked {
-            options.insert(option.clone());
-        }
-        let mut octets = message.to_vec().ok()?;
-        octets.resize(octets.len().max(BOOTP), 0);
-        Some(Transmit { to: Ipv4Addr::BROADCAST, octets })
+            broadcast: own.is_none(),
+            ciaddr: own.unwrap_or(Ipv4Addr::UNSPECIFIED),
+            yiaddr: Ipv4Addr::UNSPECIFIED,
+            mac: self.mac,
+            options: options.into_iter().chain(asked).collect(),
+        };
+        Transmit { to: Ipv4Addr::BROADCAST, octets: message.encode() }
     }
 }
 

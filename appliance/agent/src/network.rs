@@ -12,8 +12,8 @@ use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
-    io::{self, Read},
+    hash::{BuildHasher, RandomState},
+    io,
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},
     sync::Arc,
     thread,
@@ -97,7 +97,7 @@ fn open<T>(what: &str, open: fn() -> nix::Result<T>) -> T {
 /// Keeps an address on one interface, for ever.
 fn keep(board: &Board, nic: &Nic, index: u32) {
     let began = clock::now();
-    let mut client = Client::new(nic.mac, seed(), began);
+    let mut client = Client::new(nic.mac, seed(nic.mac), began);
     let socket = match socket(&nic.name) {
         Ok(socket) => socket,
         Err(e) => return log::error!(interface = nic.name, error:% = e; "no DHCP socket"),
@@ -167,14 +167,10 @@ fn socket(interface: &str) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// A number that other machines do not have.
-fn seed() -> u32 {
-    let mut octets = [0; 4];
-    let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut octets));
-    match read {
-        Ok(()) => u32::from_ne_bytes(octets),
-        Err(_) => clock::now().micros() as u32,
-    }
+/// A number that other machines do not have. `/dev/urandom` would let us wait for entropy, a second or
+/// more on a machine that has just started; what a hash map is seeded with does not.
+fn seed(mac: Mac) -> u32 {
+    RandomState::new().hash_one(mac.0) as u32
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use control::NodeView;
 use core::time::Duration;
 use deploy::Arrow;
 use indicatif::{ProgressBar, ProgressStyle};
-use rack::ProvisionState;
+use rack::{LinkState, ProvisionState};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
@@ -93,7 +93,7 @@ fn draw(bar: &ProgressBar, view: &NodeView) {
     let progress = view.agent.as_ref().and_then(|agent| agent.progress.as_ref()).filter(|p| p.total > 0);
     match progress {
         Some(progress) => {
-            let style = "{prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {msg}";
+            let style = "{prefix} [{bar:20}] {bytes}/{total_bytes} {bytes_per_sec} {msg}";
             bar.set_style(
                 ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
             );
@@ -102,7 +102,7 @@ fn draw(bar: &ProgressBar, view: &NodeView) {
             bar.set_message(phase(progress.phase));
         }
         None => {
-            let style = "{prefix} [{bar:30}] {msg}";
+            let style = "{prefix} [{bar:20}] {wide_msg}";
             bar.set_style(
                 ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
             );
@@ -113,6 +113,14 @@ fn draw(bar: &ProgressBar, view: &NodeView) {
     }
     bar.set_prefix(head);
     bar.tick();
+}
+
+fn link(link: LinkState) -> &'static str {
+    match link {
+        LinkState::Up => "up",
+        LinkState::Down => "down",
+        LinkState::Unknown => "unknown",
+    }
 }
 
 fn phase(phase: Phase) -> &'static str {
@@ -159,8 +167,11 @@ pub(crate) fn explain(view: &NodeView) -> Result<()> {
         let mode = port.mode.map_or_else(|| "not read".to_owned(), |mode| mode.to_string());
         writeln!(
             out,
-            "  {} on {} port {}: {mode}, link {:?}",
-            port.mac, port.switch, port.switch_port, port.link
+            "  {} on {} port {}: {mode}, link {}",
+            port.mac,
+            port.switch,
+            port.switch_port,
+            link(port.link)
         )?;
     }
     if let Some(step) = &view.step {

@@ -160,7 +160,7 @@ async fn connection(hand: Arc<Hand>, stream: TcpStream, peer: SocketAddr, _pass:
         done = serving => if let Err(error) = done {
             log::debug!(target: "http", peer:% = peer, error:% = error; "connection broken");
         },
-        () = moving.stalled() => log::info!(target: "http", peer:% = peer; "connection dropped, nothing moved on it"),
+        () = moving.stalled(limits::STALL) => log::info!(target: "http", peer:% = peer; "connection dropped, nothing moved on it"),
     }
     let entrant = entrant.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(entrant) = entrant {

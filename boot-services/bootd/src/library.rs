@@ -163,6 +163,7 @@ impl Library {
         let mut shelf = Shelf::new(&self.root);
         let done = if packed == Format::Qcow2 {
             let spool = Spool::fill(&self.root, upload, progress)?;
+            shelf.beside(spool.size());
             image::import_qcow2(Saved(spool.file()?), terms, &mut shelf, progress)
         } else {
             image::import(upload, terms, &mut shelf, progress)

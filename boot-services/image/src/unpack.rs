@@ -181,7 +181,7 @@ impl From<io::Error> for Fault {
 /// between and after them in its own way.
 pub(crate) enum Decoder<R: BufRead> {
     Raw(R),
-    Gz(Option<GzDecoder<R>>),
+    Gz(Option<Box<GzDecoder<R>>>),
     Xz(Option<Box<XzReader<R>>>),
     Zst(Box<Zst<R>>),
     /// It gave its last octet or failed.
@@ -200,7 +200,7 @@ impl<R: BufRead> Decoder<R> {
     pub(crate) fn new(format: Format, source: R) -> Decoder<R> {
         match format {
             Format::Raw | Format::Qcow2 => Decoder::Raw(source),
-            Format::Gz => Decoder::Gz(Some(GzDecoder::new(source))),
+            Format::Gz => Decoder::Gz(Some(Box::new(GzDecoder::new(source)))),
             Format::Xz => Decoder::Xz(Some(Box::new(xz(source)))),
             Format::Zst => {
                 let mut decoder = FrameDecoder::new();
@@ -242,11 +242,11 @@ impl<R: BufRead> Decoder<R> {
             }
             match self {
                 Decoder::Gz(member) => {
-                    let mut source = member.take().map(GzDecoder::into_inner).ok_or_else(over)?;
+                    let mut source = member.take().map(|m| m.into_inner()).ok_or_else(over)?;
                     // gzip(1) takes zeros after the last member for a tape's padding.
                     match after_zeros(&mut source)?.0 {
                         None => {}
-                        Some(0x1f) => *member = Some(GzDecoder::new(source)),
+                        Some(0x1f) => *member = Some(Box::new(GzDecoder::new(source))),
                         Some(_) => return Err(Fault::Trailing),
                     }
                 }

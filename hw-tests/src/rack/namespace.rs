@@ -61,17 +61,21 @@ impl Namespace {
         // A namespace that somebody removed meanwhile holds nothing to kill.
         let inodes: HashSet<u64> =
             all.iter().filter_map(|n| Some(fs::metadata(n.path()).ok()?.ino())).collect();
-        wait::until(Duration::from_secs(5), "killed processes to end", || {
-            let living = inhabitants(&inodes);
-            living.iter().for_each(|process| process.kill());
-            Ok(living.is_empty().then_some(()))
-        })?;
+        let kill = || {
+            wait::until(Duration::from_secs(5), "killed processes to end", || {
+                let living = inhabitants(&inodes);
+                living.iter().for_each(|process| process.kill());
+                Ok(living.is_empty().then_some(()))
+            })
+        };
+        kill()?;
         for namespace in all {
             if namespace.path().exists() {
                 run(Command::new("ip").args(["netns", "del", &namespace.0]))?;
             }
         }
-        Ok(())
+        // Whoever starts again what dies may have been in between; without its name nobody enters any more.
+        kill()
     }
 
     /// Its name.

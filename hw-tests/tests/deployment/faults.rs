@@ -181,3 +181,59 @@ fn an_image_without_a_system_never_becomes_active() {
     put_away(&stand, &view, "verify", "it is seen on the tenant's network");
     off(&stand, &view);
 }
+
+/// A small disk of its own for the appliance's data.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(place: std::path::PathBuf, size: &str) -> SmallDisk {
+        use nix::mount::{MsFlags, mount};
+        std::fs::create_dir_all(&place).unwrap();
+        mount(Some("tmpfs"), &place, Some("tmpfs"), MsFlags::empty(), Some(size)).unwrap();
+        SmallDisk(place)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH).ok();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_what_it_cannot_keep_and_loses_nothing() {
+    let description = Description::of_nodes(1, Firmware::Bios).unwrap();
+    let mut stand = Stand::prepare(&description, &crate::scene::directory("full-disk"), hasty()).unwrap();
+    let disk = SmallDisk::mount(stand.home().join("data"), "size=96m,mode=755");
+    stand.start().unwrap();
+    stand.describe().unwrap();
+    stand.kiln(&["image", "import", "tiny", &image().display().to_string()]).unwrap();
+    stand.enroll("node1").unwrap();
+
+    // An image that has no room leaves nothing behind.
+    let large = stand.home().join("large.raw");
+    let noise: Vec<u8> = (0..96u32 << 18).flat_map(|n| n.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
+    std::fs::write(&large, noise).unwrap();
+    let refused = stand.kiln(&["image", "import", "large", &large.display().to_string()]).unwrap_err();
+    assert!(refused.to_string().contains("free"), "{refused:#}");
+    assert!(!stand.kiln(&["image", "list"]).unwrap().contains("large"));
+
+    // Full to the last octet: intents are refused with the reason, and nothing is half done.
+    let filler = disk.0.join("filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    let piece = vec![0x5a; 1 << 16];
+    while std::io::Write::write_all(&mut file, &piece).is_ok() {}
+    let words = ["node", "deploy", "node1", "--image", "tiny", "--network", "tenant-1", "--no-wait"];
+    let refused = stand.kiln(&words).unwrap_err();
+    assert!(refused.to_string().contains("cannot write this down"), "{refused:#}");
+    assert_eq!(stand.node("node1").unwrap().provision_state.to_string(), "available");
+    assert_eq!(stand.rack().power("node1").unwrap(), Power::Off);
+
+    // With room again it goes on, without a restart.
+    drop(file);
+    std::fs::remove_file(&filler).unwrap();
+    stand.kiln(&words).unwrap();
+    active(&stand, "node1", "tenant-1");
+    drop(stand);
+    drop(disk);
+}

@@ -180,3 +180,13 @@ fn a_machine_nobody_enrolled_is_held_and_discovered() {
     assert!(!stand.kiln(&["discovered", "list"]).unwrap().contains("52:54:00:4b:00:01"));
     assert_eq!(rack.power("node1").unwrap(), Power::Off);
 }
+
+#[test]
+fn a_server_with_256_mib_of_memory_is_deployed() {
+    let mut description = Description::of_nodes(1, Firmware::Bios).unwrap();
+    description.nodes[0].hardware.as_mut().unwrap().memory_mib = 256;
+    let stand = described("small-memory", &description, Patience::default());
+    stand.enroll("node1").unwrap();
+    deploy(&stand, "node1", "tenant-1");
+    active(&stand, "node1", "tenant-1");
+}

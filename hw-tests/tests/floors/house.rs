@@ -119,7 +119,7 @@ impl House {
                 announced |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
                 let after = line.trim_start_matches("pub ").trim_start_matches("async ");
                 if let (true, Some(rest)) = (announced, after.strip_prefix("fn ")) {
-                    found.insert(rest.split(|c| c == '(' || c == '<').next().unwrap_or_default().to_owned());
+                    found.insert(rest.split(['(', '<']).next().unwrap_or_default().to_owned());
                     announced = false;
                 }
             }
@@ -135,6 +135,9 @@ impl House {
                 let mut after = file.code[at + TEST_ONLY.len()..].trim_start();
                 while let Some((_, next)) = after.strip_prefix("#[").and_then(|after| after.split_once(']')) {
                     after = next.trim_start();
+                }
+                for word in ["pub(crate) ", "pub(super) ", "pub "] {
+                    after = after.strip_prefix(word).unwrap_or(after);
                 }
                 let Some(rest) = after.strip_prefix("mod ") else { continue };
                 let Some((name, _)) = rest.split_once(';') else { continue };

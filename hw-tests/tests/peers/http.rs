@@ -235,10 +235,19 @@ fn an_agent_s_line_carries_orders_and_statuses_and_a_silent_one_is_dropped() {
         hand.signal(nix::sys::signal::Signal::SIGHUP);
         assert_eq!(second.line(), r#"{"order":{"job":{"id":"erase"},"version":1}}"#);
 
+        let mut slow =
+            Agent { lines: BufReader::new(wire.at_client(|| TcpStream::connect((SERVER, 80)).unwrap())) };
+        slow.lines.get_mut().write_all(b"GET /kernel HTTP/1.1\r\nHost:").unwrap();
         let watch = Watch::start();
         assert_eq!(second.line(), "", "it was silent");
         let seconds = watch.seconds();
         assert!((15.0..60.0).contains(&seconds), "dropped after {seconds} s");
         wire.await_text("http.out", r#""state":"lost","status":{"seen":2}"#);
+        let answer = slow.line();
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 408"),
+            "half a head is not waited for: {answer}"
+        );
+        assert!(watch.seconds() < 60.0);
     });
 }

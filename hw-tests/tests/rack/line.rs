@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 const REST: Duration = Duration::from_millis(100);
 
 /// A desk with a line to control. Both ends speak bytes, as over the socket.
-pub struct Line<P, F> {
+pub(crate) struct Line<P, F> {
     name: &'static str,
     desk: Option<Desk<P, F>>,
     /// The run directory.
@@ -30,7 +30,7 @@ where
     P: DeserializeOwned + Serialize + PartialEq + Clone,
     F: DeserializeOwned + Serialize + PartialEq + Clone + Debug,
 {
-    pub fn new(name: &'static str, now: Time) -> Line<P, F> {
+    pub(crate) fn new(name: &'static str, now: Time) -> Line<P, F> {
         Line {
             name,
             desk: None,
@@ -44,19 +44,19 @@ where
         }
     }
 
-    pub fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         self.desk.is_some()
     }
 
     /// SIGKILL: all but the run directory is lost; the supervisor starts it again after `rest`.
-    pub fn kill(&mut self, now: Time, rest: Duration) {
+    pub(crate) fn kill(&mut self, now: Time, rest: Duration) {
         self.desk = None;
         self.cut(now);
         self.starts_at = Some(now + rest);
     }
 
     /// The line breaks.
-    pub fn cut(&mut self, now: Time) {
+    pub(crate) fn cut(&mut self, now: Time) {
         self.connected = false;
         self.connects_at = now + REST;
         self.down.clear();
@@ -67,7 +67,7 @@ where
     }
 
     /// Starts the process if it is time; says so.
-    pub fn start(&mut self, now: Time) -> bool {
+    pub(crate) fn start(&mut self, now: Time) -> bool {
         if self.desk.is_some() || self.starts_at.is_none_or(|at| now < at) {
             return false;
         }
@@ -82,7 +82,7 @@ where
     }
 
     /// Control connects if it can; the newest plan is sent first.
-    pub fn connect(&mut self, now: Time, generation: Generation, body: &P) -> bool {
+    pub(crate) fn connect(&mut self, now: Time, generation: Generation, body: &P) -> bool {
         let Some(desk) = self.desk.as_mut().filter(|_| !self.connected && now >= self.connects_at) else {
             return false;
         };
@@ -94,20 +94,20 @@ where
     }
 
     /// Control sends a plan, if somebody is there.
-    pub fn send(&mut self, generation: Generation, body: &P) {
+    pub(crate) fn send(&mut self, generation: Generation, body: &P) {
         if self.connected {
             self.down.push_back(Down::Plan { generation, body: body.clone() }.line());
         }
     }
 
-    pub fn tell(&mut self, key: impl Into<String>, fact: F) {
+    pub(crate) fn tell(&mut self, key: impl Into<String>, fact: F) {
         if let Some(desk) = &mut self.desk {
             desk.tell(key, fact);
         }
     }
 
     /// Puts on the line what there is to say.
-    pub fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         let Some(desk) = &mut self.desk else { return };
         while let Some(bytes) = desk.poll_transmit() {
             let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
@@ -115,22 +115,22 @@ where
         }
     }
 
-    pub fn plan(&self) -> Option<&P> {
+    pub(crate) fn plan(&self) -> Option<&P> {
         self.desk.as_ref()?.plan()
     }
 
     /// Whether a plan is on its way down.
-    pub fn has_down(&self) -> bool {
+    pub(crate) fn has_down(&self) -> bool {
         !self.down.is_empty()
     }
 
     /// Whether a line is on its way up.
-    pub fn has_up(&self) -> bool {
+    pub(crate) fn has_up(&self) -> bool {
         !self.up.is_empty()
     }
 
     /// The next plan arrives; whether it is another one. It is in the run directory before the hand knows.
-    pub fn deliver_down(&mut self) -> bool {
+    pub(crate) fn deliver_down(&mut self) -> bool {
         let (Some(line), Some(desk)) = (self.down.pop_front(), &mut self.desk) else { return false };
         let changed = desk.handle_bytes(&line).expect("control speaks the contract");
         if changed {
@@ -140,13 +140,13 @@ where
     }
 
     /// The next line for control.
-    pub fn deliver_up(&mut self) -> Option<Up<F>> {
+    pub(crate) fn deliver_up(&mut self) -> Option<Up<F>> {
         let line = self.up.pop_front()?;
         Some(Up::parse(&line).expect("a hand speaks the contract"))
     }
 
     /// When it has something to do by itself.
-    pub fn poll_timeout(&self, control_is_there: bool) -> Option<Time> {
+    pub(crate) fn poll_timeout(&self, control_is_there: bool) -> Option<Time> {
         match &self.desk {
             None => self.starts_at,
             Some(_) if !self.connected && control_is_there => Some(self.connects_at),

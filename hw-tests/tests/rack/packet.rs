@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dress {
+pub(crate) enum Dress {
     Rom,
     Ipxe,
     System,
@@ -15,15 +15,15 @@ pub enum Dress {
 
 /// What an answer says.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
-    pub kind: MessageType,
-    pub address: Ipv4Addr,
-    pub server: Option<Ipv4Addr>,
-    pub file: Option<String>,
+pub(crate) struct Answer {
+    pub(crate) kind: MessageType,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) server: Option<Ipv4Addr>,
+    pub(crate) file: Option<String>,
 }
 
 /// DISCOVER, or with an offer's address and server REQUEST.
-pub fn request(mac: Mac, xid: u32, dress: Dress, offer: Option<(Ipv4Addr, Ipv4Addr)>) -> Vec<u8> {
+pub(crate) fn request(mac: Mac, xid: u32, dress: Dress, offer: Option<(Ipv4Addr, Ipv4Addr)>) -> Vec<u8> {
     let mut message = Message::default();
     message.set_xid(xid).set_chaddr(&mac.0);
     let options = message.opts_mut();
@@ -49,7 +49,7 @@ pub fn request(mac: Mac, xid: u32, dress: Dress, offer: Option<(Ipv4Addr, Ipv4Ad
 }
 
 /// Reads a frame of the server that is for this client and transaction.
-pub fn answer(frame: &[u8], mac: Mac, xid: u32) -> Option<Answer> {
+pub(crate) fn answer(frame: &[u8], mac: Mac, xid: u32) -> Option<Answer> {
     // Ethernet, IPv4 without options, UDP.
     let message = Message::decode(&mut Decoder::new(frame.get(42..)?)).ok()?;
     if message.xid() != xid || message.chaddr() != mac.0.as_slice() {
@@ -71,7 +71,7 @@ pub fn answer(frame: &[u8], mac: Mac, xid: u32) -> Option<Answer> {
 }
 
 /// An ARP request of a station for itself, Ethernet header and all (RFC 5227, 2.3).
-pub fn announcement(mac: Mac, address: Ipv4Addr) -> Vec<u8> {
+pub(crate) fn announcement(mac: Mac, address: Ipv4Addr) -> Vec<u8> {
     let mut frame = Vec::from([0xff; 6]);
     frame.extend(mac.0);
     frame.extend([0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1]);

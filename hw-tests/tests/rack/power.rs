@@ -17,27 +17,27 @@ const SWITCHING: Duration = Duration::from_millis(300);
 
 /// A BMC, and the bugs it may have.
 #[derive(Debug)]
-pub struct Bmc {
-    pub password: String,
-    pub is_deaf: bool,
-    pub is_inert: bool,
+pub(crate) struct Bmc {
+    pub(crate) password: String,
+    pub(crate) is_deaf: bool,
+    pub(crate) is_inert: bool,
     /// The override for the next boot.
-    pub boot: Option<BootDevice>,
-    pub is_on: bool,
+    pub(crate) boot: Option<BootDevice>,
+    pub(crate) is_on: bool,
     switching: Option<(Time, bool)>,
     /// Power commands that it took.
-    pub commands: u32,
+    pub(crate) commands: u32,
 }
 
 /// What a power command led to.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Switched {
+pub(crate) enum Switched {
     On(BootDevice),
     Off,
 }
 
 impl Bmc {
-    pub fn new(password: &str) -> Bmc {
+    pub(crate) fn new(password: &str) -> Bmc {
         Bmc {
             password: password.to_owned(),
             is_deaf: false,
@@ -57,12 +57,12 @@ impl Bmc {
         }
     }
 
-    pub fn poll_timeout(&self) -> Option<Time> {
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
         self.switching.map(|(at, _)| at)
     }
 
     /// The relay closes or opens. A boot override is used up by the boot it is for.
-    pub fn handle_timeout(&mut self, now: Time) -> Option<Switched> {
+    pub(crate) fn handle_timeout(&mut self, now: Time) -> Option<Switched> {
         let (_, on) = self.switching.take_if(|(at, _)| *at <= now)?;
         self.is_on = on;
         Some(if on { Switched::On(self.boot.take().unwrap_or(BootDevice::None)) } else { Switched::Off })
@@ -82,18 +82,19 @@ struct Pursuit {
 
 /// The hand. Its facts go to its desk.
 #[derive(Debug, Default)]
-pub struct PowerHand {
+pub(crate) struct PowerHand {
     pursuits: BTreeMap<NodeName, Pursuit>,
 }
 
 impl PowerHand {
-    pub fn take_plan(&mut self, plan: &PowerPlan, now: Time) {
+    pub(crate) fn take_plan(&mut self, plan: &PowerPlan, now: Time) {
         self.pursuits.retain(|node, _| plan.bmcs.iter().any(|bmc| bmc.node == *node));
         for bmc in &plan.bmcs {
             let fresh = || Pursuit {
                 wish: None,
                 fact: PowerFact {
                     node: bmc.node.clone(),
+                    revision: bmc.revision,
                     power: None,
                     boot: None,
                     fulfilled: None,
@@ -107,6 +108,9 @@ impl PowerHand {
                 failures: 0,
             };
             let pursuit = self.pursuits.entry(bmc.node.clone()).or_insert_with(fresh);
+            if pursuit.fact.revision != bmc.revision {
+                *pursuit = fresh();
+            }
             if pursuit.wish != bmc.wish {
                 pursuit.wish = bmc.wish.clone();
                 (pursuit.look_at, pursuit.vain, pursuit.disarmed) = (now, 0, false);
@@ -116,12 +120,12 @@ impl PowerHand {
         }
     }
 
-    pub fn poll_timeout(&self) -> Option<Time> {
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
         self.pursuits.values().map(|pursuit| pursuit.look_at).min()
     }
 
     /// One BMC whose turn it is.
-    pub fn handle_timeout<'a>(
+    pub(crate) fn handle_timeout<'a>(
         &mut self,
         now: Time,
         desk: &mut Line<PowerPlan, PowerFact>,

@@ -3,9 +3,7 @@
 use crate::line::Line;
 use boot::Attempt;
 use core::time::Duration;
-use rack::{
-    LinkState, PortFact, PortMode, PortWish, SwitchFact, SwitchName, SwitchPlan, SwitchPort, Vlan,
-};
+use rack::{LinkState, PortFact, PortMode, PortWish, SwitchFact, SwitchName, SwitchPlan, SwitchPort, Vlan};
 use sansio::Time;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,14 +13,14 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// A switch, and what can be wrong with it.
 #[derive(Debug, Default)]
-pub struct Tor {
+pub(crate) struct Tor {
     ports: BTreeMap<SwitchPort, Port>,
-    pub is_away: bool,
-    pub refuses: BTreeSet<Vlan>,
+    pub(crate) is_away: bool,
+    pub(crate) refuses: BTreeSet<Vlan>,
     /// Accepts orders and changes nothing.
-    pub is_lying: bool,
+    pub(crate) is_lying: bool,
     /// Somebody who moves a port again and again, so long after it was put back.
-    pub meddler: Option<(SwitchPort, Vlan, Duration)>,
+    pub(crate) meddler: Option<(SwitchPort, Vlan, Duration)>,
     meddles_at: Option<Time>,
 }
 
@@ -35,26 +33,26 @@ struct Port {
 }
 
 impl Tor {
-    pub fn add(&mut self, port: SwitchPort, vlan: Vlan) {
+    pub(crate) fn add(&mut self, port: SwitchPort, vlan: Vlan) {
         self.ports.insert(port, Port { vlan, link: LinkState::Up, is_tampered: false });
     }
 
-    pub fn vlan(&self, port: &SwitchPort) -> Vlan {
+    pub(crate) fn vlan(&self, port: &SwitchPort) -> Vlan {
         self.ports[port].vlan
     }
 
-    pub fn is_tampered(&self, port: &SwitchPort) -> bool {
+    pub(crate) fn is_tampered(&self, port: &SwitchPort) -> bool {
         self.ports[port].is_tampered
     }
 
-    pub fn set_link(&mut self, port: &SwitchPort, link: LinkState) {
+    pub(crate) fn set_link(&mut self, port: &SwitchPort, link: LinkState) {
         if let Some(port) = self.ports.get_mut(port) {
             port.link = link;
         }
     }
 
     /// Somebody else moves a port.
-    pub fn tamper(&mut self, port: &SwitchPort, vlan: Vlan) {
+    pub(crate) fn tamper(&mut self, port: &SwitchPort, vlan: Vlan) {
         if let Some(port) = self.ports.get_mut(port) {
             port.is_tampered = port.vlan != vlan || port.is_tampered;
             port.vlan = vlan;
@@ -75,12 +73,12 @@ impl Tor {
         Ok(())
     }
 
-    pub fn poll_timeout(&self) -> Option<Time> {
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
         self.meddles_at
     }
 
     /// Whether the meddler was at work.
-    pub fn handle_timeout(&mut self, now: Time) -> bool {
+    pub(crate) fn handle_timeout(&mut self, now: Time) -> bool {
         if self.meddles_at.take_if(|at| *at <= now).is_none() {
             return false;
         }
@@ -105,14 +103,14 @@ struct Kept {
 
 /// The hand.
 #[derive(Debug, Default)]
-pub struct SwitchHand {
+pub(crate) struct SwitchHand {
     switches: BTreeMap<SwitchName, BTreeMap<SwitchPort, Kept>>,
     look_at: Option<Time>,
     is_away: bool,
 }
 
 impl SwitchHand {
-    pub fn take_plan(&mut self, plan: &SwitchPlan, now: Time) {
+    pub(crate) fn take_plan(&mut self, plan: &SwitchPlan, now: Time) {
         self.switches.retain(|name, _| plan.switches.iter().any(|entry| entry.name == *name));
         for entry in &plan.switches {
             let ports = self.switches.entry(entry.name.clone()).or_default();
@@ -138,15 +136,20 @@ impl SwitchHand {
     }
 
     /// The switch says that something changed.
-    pub fn handle_change(&mut self, now: Time) {
+    pub(crate) fn handle_change(&mut self, now: Time) {
         self.look_at = Some(now);
     }
 
-    pub fn poll_timeout(&self) -> Option<Time> {
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
         self.look_at
     }
 
-    pub fn handle_timeout(&mut self, now: Time, tor: &mut Tor, desk: &mut Line<SwitchPlan, SwitchFact>) {
+    pub(crate) fn handle_timeout(
+        &mut self,
+        now: Time,
+        tor: &mut Tor,
+        desk: &mut Line<SwitchPlan, SwitchFact>,
+    ) {
         self.look_at = None;
         for (name, ports) in &mut self.switches {
             let reach = tor.is_away.then(|| format!("switch {name} does not answer: look at its cable"));

@@ -15,7 +15,7 @@ pub(super) const ALL: usize = 512;
 /// Of these, from one address.
 pub(super) const EACH: usize = 64;
 /// A connection on which no octet moves for so long is dropped. A node's disk may keep it from reading.
-const STALL: Duration = Duration::from_secs(60);
+pub(super) const STALL: Duration = Duration::from_secs(60);
 /// How often it is looked at within that time.
 const LOOKS: u32 = 6;
 
@@ -88,9 +88,9 @@ impl Moving {
 }
 
 impl Watcher {
-    /// Returns when nothing moved for [`STALL`].
-    pub(super) async fn stalled(&self) {
-        let mut looks = interval(STALL / LOOKS);
+    /// Returns when nothing moved for `patience`, or a little longer.
+    pub(super) async fn stalled(&self, patience: Duration) {
+        let mut looks = interval(patience / LOOKS);
         let (mut seen, mut still) = (0, 0);
         while still <= LOOKS {
             looks.tick().await;

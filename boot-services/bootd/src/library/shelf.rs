@@ -38,8 +38,10 @@ pub(super) struct Shelf {
     unwritten: HashSet<Digest>,
     unwritten_bytes: u64,
     full: bool,
-    /// What was free before the first extent was written.
+    /// What was free before the import began.
     free: Option<u64>,
+    /// What the import needs beside its extents.
+    beside: u64,
     existing: Vec<u8>,
 }
 
@@ -52,14 +54,20 @@ impl Shelf {
             unwritten_bytes: 0,
             full: false,
             free: free(root),
+            beside: 0,
             existing: Vec::new(),
         }
+    }
+
+    /// The import needs room for so many octets of something else, and has taken it.
+    pub(super) fn beside(&mut self, octets: u64) {
+        self.beside = octets;
     }
 
     /// Octets that were written, if `done` and nothing was left out.
     pub(super) fn close<T>(self, done: &Result<T, ImportError>) -> Result<u64, LibraryError> {
         if self.full && !matches!(done, Err(ImportError::Sink(_))) {
-            let needed = self.written + self.unwritten_bytes;
+            let needed = self.beside + self.written + self.unwritten_bytes;
             return Err(LibraryError::Full { path: self.root, needed, free: self.free });
         }
         Ok(self.written)
@@ -117,6 +125,7 @@ impl Sink for Shelf {
 /// An upload that is kept in a file for as long as it is imported.
 pub(super) struct Spool {
     path: PathBuf,
+    size: u64,
 }
 
 impl Spool {
@@ -125,7 +134,7 @@ impl Spool {
         mut upload: impl Read,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Spool, LibraryError> {
-        let spool = Spool { path: fresh(root) };
+        let mut spool = Spool { path: fresh(root), size: 0 };
         let free = free(root);
         let mut file = File::options()
             .write(true)
@@ -133,16 +142,16 @@ impl Spool {
             .open(&spool.path)
             .map_err(LibraryError::io("make", &spool.path))?;
         let mut chunk = vec![0; image::EXTENT];
-        let mut at = 0;
         let mut full = false;
         loop {
+            let at = spool.size;
             let count = match upload.read(&mut chunk) {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(source) => return Err(LibraryError::Import(ImportError::Source { at, source })),
             };
-            at += count as u64;
+            spool.size += count as u64;
             if !full {
                 match file.write_all(&chunk[..count]) {
                     Ok(()) => {}
@@ -154,9 +163,16 @@ impl Spool {
                     Err(e) => return Err(LibraryError::io("write", &spool.path)(e)),
                 }
             }
-            progress(Progress { read: at, ..Progress::default() });
+            progress(Progress { read: spool.size, ..Progress::default() });
         }
-        if full { Err(LibraryError::Full { path: root.to_owned(), needed: at, free }) } else { Ok(spool) }
+        if full {
+            return Err(LibraryError::Full { path: root.to_owned(), needed: spool.size, free });
+        }
+        Ok(spool)
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.size
     }
 
     pub(super) fn file(&self) -> Result<File, LibraryError> {

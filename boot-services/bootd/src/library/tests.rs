@@ -1,6 +1,5 @@
 use super::*;
 use image::EXTENT;
-use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 /// Octets of one extent that differ from those of another seed, and do not repeat.

@@ -40,7 +40,7 @@ fn qcow2(content: &[u8]) -> Vec<u8> {
     put(&mut image, 56, &1u32.to_be_bytes());
     put(&mut image, 96, &4u32.to_be_bytes());
     put(&mut image, 100, &104u32.to_be_bytes());
-    put(&mut image, CLUSTER, &(1 << 63 | 2 * CLUSTER as u64).to_be_bytes());
+    put(&mut image, CLUSTER, &((1 << 63) | (2 * CLUSTER as u64)).to_be_bytes());
     put(&mut image, 3 * CLUSTER, &(4 * CLUSTER as u64).to_be_bytes());
     for (index, part) in content.chunks(CLUSTER).enumerate() {
         if part.iter().all(|octet| *octet == 0) {
