@@ -1,5 +1,4 @@
-use boot::Digest;
-use rack::DiskHint;
+use boot::{Digest, DiskHint};
 use serde::{Deserialize, Serialize};
 
 /// What the agent is to do now.

@@ -12,7 +12,7 @@ use std::{net::Ipv4Addr, time::Duration};
 
 /// The first answer is awaited so long, doubled up to [`LONGEST`]: shorter than RFC 2131, 4.1 has it, for
 /// the first question is often lost in a switch port that is not forwarding yet.
-const FIRST: Duration = Duration::from_secs(1);
+const FIRST: Duration = Duration::from_millis(300);
 const LONGEST: Duration = Duration::from_secs(16);
 /// An offer is asked for so many times before it is forgotten.
 const REQUESTS: u32 = 4;

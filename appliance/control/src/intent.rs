@@ -177,7 +177,8 @@ impl<S: Store> Control<S> {
             since: now,
             journey: None,
             then: None,
-            journeys: 0,
+            // A node of the same name may have been here before: its attempts are not this one's.
+            journeys: self.newest_event().0,
             deployment: None,
             failure: None,
             addresses: BTreeMap::new(),

@@ -1,5 +1,5 @@
-use crate::Journey;
-use agent_proto::{Failure, JobState, Progress, Status};
+use crate::{Journey, Step};
+use agent_proto::{Failure, JobState, Outcome, Progress, Status};
 use boot::{Architecture, Attempt, DhcpMoment};
 use rack::{BmcTrouble, LinkState, LocalLink, PortMode, Power, Vlan};
 use std::net::Ipv4Addr;
@@ -119,9 +119,13 @@ impl Sight {
         Some(&job.state)
     }
 
-    /// Whether this attempt's job is done.
+    /// Whether this attempt's job is done: the one that this step asks for.
     pub fn job_done(&self, journey: &Journey) -> bool {
-        matches!(self.job(journey), Some(JobState::Done(_)))
+        match self.job(journey) {
+            Some(JobState::Done(Outcome::Written { .. })) => journey.step == Step::WriteImage,
+            Some(JobState::Done(Outcome::Erased { .. })) => journey.step == Step::Erase,
+            _ => false,
+        }
     }
 
     /// How far this attempt's job is.

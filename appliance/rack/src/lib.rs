@@ -10,8 +10,9 @@ mod node;
 mod power;
 mod switch;
 
+pub use boot::DiskHint;
 pub use network::{NetworkDhcp, NetworkName, NetworkSpec, Purpose, Vlan};
-pub use node::{BmcSpec, DiskHint, Firmware, ImageName, LocalLink, NodeSpec, PortSpec, ProvisionState};
+pub use node::{BmcSpec, Firmware, ImageName, LocalLink, NodeSpec, PortSpec, ProvisionState};
 pub use power::{BmcPlan, BmcTrouble, BootDevice, BootWish, Power, PowerFact, PowerPlan, PowerWish};
 pub use switch::{
     LinkState, PortFact, PortMode, PortWish, SwitchDriver, SwitchEntry, SwitchFact, SwitchName, SwitchPlan,

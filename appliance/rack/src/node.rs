@@ -1,5 +1,5 @@
 use crate::{SwitchName, SwitchPort};
-use boot::{Mac, NodeName, NotAWord, Secret};
+use boot::{DiskHint, Mac, NodeName, NotAWord, Secret};
 use core::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -87,28 +87,6 @@ pub enum Firmware {
     /// Whatever it is set to; boot overrides say nothing of it.
     #[default]
     Any,
-}
-
-/// Which disk is meant: all that is given must match, and exactly one disk must.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DiskHint {
-    /// Its serial number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub serial: Option<String>,
-    /// Its world wide name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wwn: Option<String>,
-    /// Its kernel name, such as `sda`; moves between boots, so the others are better.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-}
-
-impl DiskHint {
-    /// Whether nothing is asked.
-    pub fn is_empty(&self) -> bool {
-        *self == DiskHint::default()
-    }
 }
 
 /// An image's name: letters, digits, `-`, `_`, `.`, at most 128.

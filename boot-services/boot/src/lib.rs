@@ -31,4 +31,4 @@ pub use dhcp::{Boot, DhcpFact, DhcpHost, DhcpMoment, DhcpNetwork, DhcpPlan, Dhcp
 pub use http::{HttpAsset, HttpFact, HttpPlan, Script, Session, SessionState};
 pub use tftp::{TftpFact, TftpFile, TftpListen, TftpPlan};
 pub use wire::{Down, Generation, MAX_LINE, Row, Up, VERSION};
-pub use words::{Architecture, Attempt, Device, Digest, Json, Mac, NodeName, NotAWord, Secret};
+pub use words::{Architecture, Attempt, Device, Digest, DiskHint, Json, Mac, NodeName, NotAWord, Secret};

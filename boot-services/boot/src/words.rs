@@ -310,3 +310,25 @@ impl PartialEq for Json {
         self.text() == other.text()
     }
 }
+
+/// Which disk is meant: all that is given must match, and exactly one disk must.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskHint {
+    /// Its serial number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// Its world wide name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wwn: Option<String>,
+    /// Its kernel name, such as `sda`; moves between boots, so the others are better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+impl DiskHint {
+    /// Whether nothing is asked.
+    pub fn is_empty(&self) -> bool {
+        *self == DiskHint::default()
+    }
+}
