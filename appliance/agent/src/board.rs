@@ -174,15 +174,10 @@ impl Board {
         }
     }
 
-    /// Takes an order. The same job is not begun twice; no job lets the one under way go on.
+    /// Takes an order. The same job is not begun twice; an order to wait lets the one under way go on.
     pub(crate) fn order(&self, order: Order) {
-        let Some(job) = order.job else { return };
         let mut state = self.lock();
-        if state.begun.contains(&job.id) {
-            state.wanted = None;
-            return;
-        }
-        state.wanted = Some(job);
+        state.wanted = order.job.filter(|job| !state.begun.contains(&job.id));
         self.bell.notify_all();
     }
 

@@ -1,7 +1,7 @@
 //! Which disk is meant.
 
 use agent_proto::{Disk, Failure, FailureKind};
-use rack::DiskHint;
+use boot::DiskHint;
 
 /// The disk for an image that needs `needed` octets: all of the hint must match, and exactly one disk
 /// must. An empty hint means the only disk that is not removable, or of several the smallest that is

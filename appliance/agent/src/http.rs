@@ -130,9 +130,9 @@ impl Connection {
     pub(crate) fn open(appliance: &Appliance) -> Result<Connection, Trouble> {
         let domain = Domain::for_address(appliance.address);
         let socket = Socket::new(domain, Type::STREAM.cloexec(), Some(Protocol::TCP))?;
-        // What is sent and not acknowledged for 8 s, or three probes without answer: the other end is
+        // What is sent and not acknowledged for 6 s, or three probes without answer: the other end is
         // gone, though nothing said so.
-        socket.set_tcp_user_timeout(Some(Duration::from_secs(8)))?;
+        socket.set_tcp_user_timeout(Some(Duration::from_secs(6)))?;
         let probes = TcpKeepalive::new()
             .with_time(Duration::from_secs(4))
             .with_interval(Duration::from_secs(2))

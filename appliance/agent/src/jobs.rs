@@ -10,7 +10,7 @@ use crate::{
     write::{self, Write},
 };
 use agent_proto::{Disk, Failure, FailureKind, Job, JobState, Outcome, Phase, Progress, Task};
-use rack::DiskHint;
+use boot::DiskHint;
 use std::{path::PathBuf, time::Duration};
 
 /// Drivers get so long to show the disks.

@@ -228,7 +228,7 @@ impl Client {
     /// The time to wait for an answer; a little of it differs between clients that were started at once.
     fn pause(&self) -> Duration {
         let jitter = Duration::from_millis(u64::from(self.seed.wrapping_mul(self.sent + 1) % 250));
-        FIRST.saturating_mul(1 << self.sent.min(5)).min(LONGEST) + jitter
+        FIRST.saturating_mul(1 << self.sent.min(6)).min(LONGEST) + jitter
     }
 
     fn message(&self, now: Time, kind: Kind, own: Option<Ipv4Addr>, asked: &[(Code, Ipv4Addr)]) -> Transmit {

@@ -31,7 +31,13 @@ mod source;
 mod table;
 mod write;
 
-use std::{env, path::PathBuf, process::ExitCode, sync::Arc, thread};
+use std::{
+    env, panic,
+    path::PathBuf,
+    process::{self, ExitCode},
+    sync::Arc,
+    thread,
+};
 
 const USAGE: &str = "usage: agent --url http://ADDRESS[:PORT] --attempt ATTEMPT --token TOKEN --disk FILE";
 
@@ -42,7 +48,7 @@ fn main() -> ExitCode {
     if name.ends_with("modprobe") {
         return ExitCode::from(modules::load::modprobe(args));
     }
-    if std::process::id() == 1 {
+    if process::id() == 1 {
         init::run();
     }
     match on_a_file(args) {
@@ -77,6 +83,12 @@ fn on_a_file(mut args: impl Iterator<Item = String>) -> Result<std::convert::Inf
     if !file.is_file() {
         return Err(format!("--disk: {} is not a file; `truncate -s 1G FILE` makes one", file.display()));
     }
+    // A thread that is gone would leave a job that runs for ever.
+    let print = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        print(info);
+        process::exit(101);
+    }));
     let board = Arc::new(board::Board::new());
     console::install(Arc::clone(&board));
     let disks = jobs::Disks::File(file);

@@ -34,8 +34,8 @@ pub(crate) fn keep(board: &Board, appliance: &Appliance) -> ! {
                 }
                 log::warn!(appliance:% = appliance.address; "connection lost");
             }
-            // Once now and then is enough on a console.
-            Err(trouble) if rests.tries().is_multiple_of(12) => {
+            // Not before the first lease can have come, and then once a minute.
+            Err(trouble) if rests.tries() % 12 == 3 => {
                 log::warn!(appliance:% = appliance.address, trouble:%; "no connection yet");
             }
             Err(_) => {}

@@ -1,6 +1,6 @@
 use super::*;
 use agent_proto::{Phase, Task};
-use rack::DiskHint;
+use boot::DiskHint;
 
 fn job(id: &str) -> Job {
     Job { id: id.into(), task: Task::EraseMetadata { disk: DiskHint::default() } }
@@ -34,6 +34,14 @@ fn another_job_supersedes_the_one_under_way_until_that_is_ordered_again() {
     assert!(board.is_superseded());
     board.order(order(Some("write")));
     assert!(!board.is_superseded());
+}
+
+#[test]
+fn an_order_that_is_taken_back_before_it_was_begun_is_not_done() {
+    let board = Board::new();
+    board.order(order(Some("write")));
+    board.order(order(None));
+    assert_eq!(board.lock().wanted, None);
 }
 
 #[test]

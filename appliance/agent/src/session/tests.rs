@@ -1,6 +1,6 @@
 use super::*;
 use agent_proto::{Job, Task};
-use rack::DiskHint;
+use boot::DiskHint;
 
 #[test]
 fn lines_are_put_together_however_they_come() {
