@@ -252,6 +252,7 @@ impl Hand {
                     note(&fact);
                     self.facts.tell(::dhcp::key(&fact), fact).await;
                 }
+                Event::Forget { network, mac } => self.facts.forget(format!("{network}/{mac}")).await,
                 Event::Store(ticket, _) if !self.keeps => self.server.handle_stored(ticket),
                 Event::Store(ticket, lease) => self.queue.push((Some(ticket), Entry::Lease(lease))),
                 Event::Gone { .. } if !self.keeps => {}

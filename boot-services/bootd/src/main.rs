@@ -101,9 +101,14 @@ async fn run(work: impl Future<Output = Result<()>>) -> Result<()> {
     tokio::select! {
         done = work => done,
         () = bootd::notify::watchdog() => Ok(()),
-        _ = terminate.recv() => Ok(bootd::notify::stopping()),
-        _ = interrupt.recv() => Ok(bootd::notify::stopping()),
+        _ = terminate.recv() => stop(),
+        _ = interrupt.recv() => stop(),
     }
+}
+
+fn stop() -> Result<()> {
+    bootd::notify::stopping();
+    Ok(())
 }
 
 fn start() -> Result<()> {

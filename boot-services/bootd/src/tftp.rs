@@ -289,7 +289,7 @@ impl Job {
         });
         if opened.is_err() {
             // As good as lost on the way: the client asks again.
-            let _ = socket.try_send(&::tftp::error(0, "the file cannot be opened"));
+            let _ = socket.send(&::tftp::error(0, "the file cannot be opened")).await;
         }
         let (file, size) = opened.with_context(|| format!("cannot open {}", self.path))?;
         Ok((socket, file, size))

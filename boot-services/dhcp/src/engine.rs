@@ -19,6 +19,9 @@ use std::{
 const PENDING: usize = 1024;
 /// The most packets and events that wait to be fetched.
 const QUEUE: usize = 4096;
+/// The most machines without an entry that control is told of at a time. Who invents addresses must not drive
+/// what is told of the known ones out of control's sight.
+const STRANGERS: usize = 1024;
 /// RFC 4861, 6.2.1: MaxRtrAdvInterval is "no less than 4 seconds and no greater than 1800 seconds".
 const ADVERTISE: Duration = Duration::from_secs(200);
 /// RFC 4861, 10: MIN_DELAY_BETWEEN_RAS.
@@ -52,6 +55,13 @@ pub enum Event {
     Fact(DhcpFact),
     /// To be written to disk, and then reported by [`Server::handle_stored`]: the client waits for it.
     Store(Ticket, Lease),
+    /// Nothing is to be told any more of a machine that the plan does not know: there were too many since.
+    Forget {
+        /// The network.
+        network: String,
+        /// The machine.
+        mac: Mac,
+    },
     /// The lease of a client is over before its time.
     Gone {
         /// The network.
@@ -74,6 +84,7 @@ pub struct Server {
     tickets: u64,
     out: VecDeque<Transmit>,
     events: VecDeque<Event>,
+    strangers: VecDeque<(String, Mac)>,
 }
 
 impl Server {
@@ -159,8 +170,13 @@ impl Server {
             return;
         };
         let answer = Exchange { network, table, request: &request, now }.answer();
-        for event in answer.events {
-            self.events.push_back(event);
+        self.events.extend(answer.events);
+        let forgotten =
+            (!network.knows(request.mac)).then(|| note(&mut self.strangers, name, request.mac)).flatten();
+        if let Some((network, mac)) = forgotten
+            && !self.networks.get(&network).is_some_and(|network| network.knows(mac))
+        {
+            self.events.push_back(Event::Forget { network, mac });
         }
         let reply = answer.reply.and_then(|reply| network.address(&reply, &request));
         let Some(lease) = answer.lease else {
@@ -246,6 +262,16 @@ impl Server {
 fn advertisement(network: &str, link: Mac, to: (Mac, Ipv6Addr)) -> Transmit {
     let frame = frame::router_advertisement((link, frame::link_local(link)), to);
     Transmit::Frame { network: network.to_owned(), frame }
+}
+
+/// Makes a stranger the newest of them; returns one that is too many.
+fn note(strangers: &mut VecDeque<(String, Mac)>, network: &str, mac: Mac) -> Option<(String, Mac)> {
+    if strangers.back().is_some_and(|(n, m)| n == network && *m == mac) {
+        return None;
+    }
+    strangers.retain(|(n, m)| n != network || *m != mac);
+    strangers.push_back((network.to_owned(), mac));
+    if strangers.len() > STRANGERS { strangers.pop_front() } else { None }
 }
 
 /// The key of a fact in the hand's table.

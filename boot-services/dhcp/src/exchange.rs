@@ -34,7 +34,7 @@ impl Exchange<'_> {
         if self.network.plan.service == DhcpService::Watch {
             // On somebody else's network every virtual machine asks; only ours are worth telling.
             return match self.request.kind {
-                MessageType::Discover | MessageType::Request if self.known() => {
+                MessageType::Discover | MessageType::Request if self.network.knows(self.request.mac) => {
                     self.told(DhcpMoment::Ignored, None)
                 }
                 _ => Answer::default(),
@@ -48,10 +48,6 @@ impl Exchange<'_> {
             MessageType::Inform => self.inform(),
             _ => Answer::default(),
         }
-    }
-
-    fn known(&self) -> bool {
-        self.network.host(self.request.mac).is_some()
     }
 
     fn told(&self, moment: DhcpMoment, address: Option<Ipv4Addr>) -> Answer {
@@ -196,7 +192,9 @@ impl Exchange<'_> {
     /// RFC 2131, 4.3.5: "The server MUST NOT send a lease expiration time to the client and SHOULD NOT fill
     /// in 'yiaddr'."
     fn inform(self) -> Answer {
-        if self.request.ciaddr.is_unspecified() || (!self.known() && self.network.plan.pool.is_none()) {
+        if self.request.ciaddr.is_unspecified()
+            || (!self.network.knows(self.request.mac) && self.network.plan.pool.is_none())
+        {
             return Answer::default();
         }
         let reply = self.network.reply(MessageType::Ack, self.request, Ipv4Addr::UNSPECIFIED);

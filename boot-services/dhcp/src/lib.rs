@@ -26,6 +26,11 @@
 //! second that it takes. Instead ARP is listened to all the time, and an address that a stranger uses is not
 //! offered for ten minutes.
 //!
+//! A router advertisement is sent where the plan wants it, because iPXE looks for IPv6 routers while it asks for
+//! an IPv4 address, and waits for both. One with a lifetime of zero and no prefix ends that: nobody takes us for
+//! a router, or makes an address. Tried with Debian's iPXE of 2019: from DISCOVER to its script it takes 16.1 s
+//! without the advertisement and without no-pxedhcp (option 175.176), and 0.1 s with both.
+//!
 //! This crate knows nothing of sockets, files, clocks, nor of what the files are.
 
 mod choice;

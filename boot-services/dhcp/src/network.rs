@@ -52,6 +52,10 @@ impl Network {
         self.host(mac).map_or(self.plan.boot.as_ref(), |host| host.boot.as_ref())
     }
 
+    pub(crate) fn knows(&self, mac: Mac) -> bool {
+        self.hosts.contains_key(&mac)
+    }
+
     pub(crate) fn lease_time(&self) -> Duration {
         Duration::from_secs(u64::from(self.plan.lease_seconds.max(10)))
     }
@@ -138,6 +142,10 @@ impl Network {
         address: Ipv4Addr,
         now: Time,
     ) -> Option<DhcpFact> {
+        // RFC 3927: an address that it gave itself because nobody gave it one.
+        if address.is_link_local() {
+            return None;
+        }
         let attempt = self.host(mac)?.attempt.clone();
         let bound = table.get(mac).filter(|binding| binding.leased(now) && binding.address == address);
         if let Some(binding) = bound

@@ -206,3 +206,25 @@ fn a_machine_with_an_address_of_its_own_is_seen_by_its_arp() {
         assert!(wire.read("dhcp.out").contains("10.7.0.77"));
     });
 }
+
+#[test]
+fn a_user_that_is_not_controls_is_shown_the_door() {
+    on_a_wire("stranger", |wire| {
+        let socket = wire.path("control");
+        let program = wire.program();
+        let _hand = wire.start("dhcp", &format!("{program} dhcp --control-socket {socket}"));
+        until(PATIENCE, "the control socket", || Ok(std::path::Path::new(&socket).exists().then_some(())))
+            .unwrap();
+        wire.run(&format!("chmod 666 {socket}"));
+        let talk = format!("curl -sS --max-time 20 --http0.9 --unix-socket {socket} http://control/");
+        let stranger = format!("setpriv --reuid 65534 --regid 65534 --clear-groups {talk}");
+        let (_, said) = wire.try_words(&stranger.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        assert!(!said.contains("hello"), "{said}");
+        wire.await_text(
+            "dhcp.log",
+            "refused a user that is not control's (--control-uid) hand=dhcp uid=65534",
+        );
+        let (_, said) = wire.try_words(&talk.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        assert!(said.contains("hello"), "root is control: {said}");
+    });
+}

@@ -1,4 +1,5 @@
 //! Our ends against other people's.
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod dhcp;
 mod http;

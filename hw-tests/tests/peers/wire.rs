@@ -148,6 +148,19 @@ impl Wire {
         Daemon(child.unwrap_or_else(|error| panic!("setpriv: {error}: run hw-tests/setup")))
     }
 
+    /// A copy of bootd where nobody may run it.
+    pub(crate) fn program(&self) -> String {
+        let own = env::current_exe().unwrap();
+        let built = own.parent().and_then(Path::parent).unwrap().join("bootd");
+        assert!(built.exists(), "{} is not built: cargo build -p bootd", built.display());
+        let program = self.directory.join("bootd");
+        if !program.exists() {
+            // By another process: a file that this one writes is busy in all that its other threads start.
+            self.run(&format!("cp {} {}", built.display(), program.display()));
+        }
+        program.display().to_string()
+    }
+
     /// Starts `bootd HAND` alone with a plan, as nobody, with the capabilities that the supervisor gives it.
     pub(crate) fn bootd(&self, hand: &str, plan: &serde_json::Value) -> Daemon {
         self.bootd_with(hand, plan, "\"trouble\":null")
@@ -155,13 +168,7 @@ impl Wire {
 
     /// The same, when the first thing it says is another.
     pub(crate) fn bootd_with(&self, hand: &str, plan: &serde_json::Value, said: &str) -> Daemon {
-        let own = env::current_exe().unwrap();
-        let built = own.parent().and_then(Path::parent).unwrap().join("bootd");
-        assert!(built.exists(), "{} is not built: cargo build -p bootd", built.display());
-        let program = self.directory.join("bootd");
-        if !program.exists() {
-            fs::copy(built, &program).unwrap();
-        }
+        let program = self.program();
         let plan = self.write(&format!("{hand}.plan.json"), &plan.to_string());
         let capabilities = "-all,+net_raw,+net_bind_service";
         let user = format!("--reuid {NOBODY} --regid {NOBODY} --clear-groups --no-new-privs");
@@ -169,12 +176,17 @@ impl Wire {
             "{user} --inh-caps {capabilities} --ambient-caps {capabilities} --bounding-set {capabilities}"
         );
         let command = format!(
-            "{limits} env KILN_LOG=debug {} {hand} --plan {plan} --run-dir {}",
-            program.display(),
+            "{limits} env KILN_LOG=debug {program} {hand} --plan {plan} --run-dir {}",
             self.path("run")
         );
-        let daemon = self.start(hand, &command);
-        self.await_text(&format!("{hand}.out"), said);
+        let mut daemon = self.start(hand, &command);
+        let (out, log) = (format!("{hand}.out"), format!("{hand}.log"));
+        until(PATIENCE, said, || {
+            let ended = daemon.0.try_wait()?;
+            assert!(ended.is_none(), "bootd {hand} ended: {}", self.read(&log));
+            Ok(self.read(&out).contains(said).then_some(()))
+        })
+        .unwrap();
         daemon
     }
 

@@ -23,8 +23,9 @@ const RECEIVE_BUFFER: usize = 1 << 20;
 pub(super) struct Port {
     /// The interface's own.
     pub(super) mac: Mac,
-    udp: Arc<UdpSocket>,
-    packets: Arc<UdpSocket>,
+    // The same sockets as the reader's. The runtime's own would send nothing before its first round.
+    udp: Socket,
+    packets: Socket,
     reader: JoinHandle<()>,
     /// Keeps the interface's filter open for what is sent to all routers.
     _member: Option<Socket>,
@@ -65,17 +66,18 @@ impl Port {
         if let Some(Err(error)) = &member {
             log::info!(target: "dhcp", device:% = device, error:% = error; "router solicitations may go unheard");
         }
-        let (udp, packets) = (Arc::new(udp), Arc::new(packets));
-        let reader = tokio::spawn(read(Arc::clone(&udp), Arc::clone(&packets), network, opened, arrivals));
+        let heard = listen(&udp).and_then(|udp| Ok((udp, listen(&packets)?)));
+        let heard = heard.map_err(|error| format!("cannot listen on {device}: {error}"))?;
+        let reader = tokio::spawn(read(heard, network, opened, arrivals));
         Ok(Port { mac: interface.mac, udp, packets, reader, _member: member.and_then(Result::ok) })
     }
 
     pub(super) fn send_datagram(&self, to: SocketAddrV4, payload: &[u8]) -> io::Result<()> {
-        self.udp.try_send_to(payload, SocketAddr::V4(to)).map(drop)
+        self.udp.send_to(payload, &SocketAddr::V4(to).into()).map(drop)
     }
 
     pub(super) fn send_frame(&self, frame: &[u8]) -> io::Result<()> {
-        self.packets.try_send(frame).map(drop)
+        self.packets.send(frame).map(drop)
     }
 }
 
@@ -109,7 +111,7 @@ fn interface(device: &Device) -> Result<Interface, String> {
     Err(format!("there is no interface {device}: make it, or give the network another device"))
 }
 
-fn udp(device: &Device) -> io::Result<UdpSocket> {
+fn udp(device: &Device) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;
     socket.set_broadcast(true)?;
@@ -117,19 +119,23 @@ fn udp(device: &Device) -> io::Result<UdpSocket> {
     // The system may cap it; less is less, no error.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
     socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 67)).into())?;
-    UdpSocket::from_std(socket.into())
+    Ok(socket)
 }
 
-/// A packet socket; the runtime has no type for one, and to its receive and send any datagram socket is like
-/// another.
-fn packets(link: &nix::sys::socket::LinkAddr) -> io::Result<UdpSocket> {
+fn packets(link: &nix::sys::socket::LinkAddr) -> io::Result<Socket> {
     let mut socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), Some(Protocol::from(ETH_P_ALL)))?;
     // Until it is bound it hears all interfaces: nothing of that may be taken for this one's.
     socket.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)])?;
     bind(socket.as_raw_fd(), link)?;
     while socket.read(&mut [0; LONGEST]).is_ok() {}
     socket.attach_filter(&filter())?;
-    UdpSocket::from_std(socket.into())
+    Ok(socket)
+}
+
+/// The runtime's end of a socket. It has no type for packet sockets, but to its receive any datagram socket is
+/// like another.
+fn listen(socket: &Socket) -> io::Result<UdpSocket> {
+    UdpSocket::from_std(socket.try_clone()?.into())
 }
 
 const LOAD_OCTET: u16 = 0x30;
@@ -170,8 +176,7 @@ fn join_all_routers(index: u32) -> io::Result<Socket> {
 }
 
 async fn read(
-    udp: Arc<UdpSocket>,
-    packets: Arc<UdpSocket>,
+    (udp, packets): (UdpSocket, UdpSocket),
     network: Arc<str>,
     opened: u64,
     arrivals: mpsc::Sender<Arrival>,

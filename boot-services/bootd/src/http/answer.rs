@@ -121,7 +121,7 @@ impl Asking {
         });
         match opened.await.unwrap_or_else(|e| Err(io::Error::other(e))) {
             Ok((opened, size)) => {
-                // RFC 2818 has nothing to say here; UEFI 2.10, 24.7.3.1 reads what a boot file is from its type.
+                // Firmware that boots by HTTP goes by the type before it looks at the name.
                 let efi = path.to_ascii_lowercase().ends_with(".efi");
                 let kind = if efi { "application/efi" } else { "application/octet-stream" };
                 let source = Source::File(Arc::new(opened));

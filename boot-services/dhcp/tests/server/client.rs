@@ -160,6 +160,13 @@ pub(crate) enum To {
 
 impl Answer {
     pub(crate) fn of(transmit: &Transmit) -> Answer {
+        let answer = Answer::unchecked(transmit);
+        assert_eq!(answer.message.xid(), 0x1234_5678);
+        answer
+    }
+
+    /// To a request that is not an [`Ask`].
+    pub(crate) fn unchecked(transmit: &Transmit) -> Answer {
         let (to, payload) = match transmit {
             Transmit::Datagram { to, payload, .. } => (To::Datagram(*to), &payload[..]),
             Transmit::Frame { frame, .. } => {
@@ -172,7 +179,6 @@ impl Answer {
         };
         let message = Message::from_bytes(payload).unwrap();
         assert_eq!(message.opcode(), Opcode::BootReply);
-        assert_eq!(message.xid(), 0x1234_5678);
         Answer { message, length: payload.len(), to }
     }
 
@@ -226,6 +232,7 @@ pub(crate) fn settle(server: &mut Server) -> Outcome {
                 server.handle_stored(ticket);
             }
             Some(Event::Gone { mac, .. }) => outcome.gone.push(mac),
+            Some(Event::Forget { .. }) => {}
             None => return outcome,
         }
     }

@@ -115,12 +115,18 @@ fn what_is_no_request_of_a_station_is_ignored() {
 fn options_in_pieces_and_in_the_header_are_put_together() {
     let mut bytes = Ask::new(KNOWN, MessageType::Request).bytes();
     bytes.truncate(240);
-    // RFC 3396: option 50 in two pieces with another between; RFC 2132, 9.3: the server identifier in 'file'.
-    bytes.extend([53, 1, 3, 50, 2, 10, 7, 52, 1, 1, 50, 2, 0, 50, 255]);
-    bytes[108..115].copy_from_slice(&[54, 4, 10, 7, 0, 1, 255]);
-    let mut server = server(&plan());
-    server.handle_datagram(NETWORK, &bytes, Time::ZERO);
-    assert_eq!(settle(&mut server).only().kind(), MessageType::Ack);
+    // RFC 3396: option 50 in two pieces with another between; RFC 2132, 9.3: the server identifier elsewhere.
+    bytes.extend([53, 1, 3, 50, 2, 10, 7, 52, 1, 0, 50, 2, 0, 50, 255]);
+    for (overload, field) in [(1, 108), (2, 44), (3, 108), (3, 44)] {
+        for (identifier, answers) in [(1, 1), (2, 0)] {
+            let mut bytes = bytes.clone();
+            bytes[249] = overload;
+            bytes[field..field + 7].copy_from_slice(&[54, 4, 10, 7, 0, identifier, 255]);
+            let mut server = server(&plan());
+            server.handle_datagram(NETWORK, &bytes, Time::ZERO);
+            assert_eq!(settle(&mut server).answers.len(), answers, "{overload} {field}");
+        }
+    }
 }
 
 #[test]
@@ -160,6 +166,31 @@ fn a_flood_of_invented_machines_ends_and_leaves_the_known_one_its_address() {
     }
     assert_eq!(lease(&mut server, KNOWN, now), KNOWN_ADDRESS);
     assert!(server.leases(now).len() == 1);
+}
+
+#[test]
+fn control_is_told_of_a_thousand_strangers_at_most() {
+    let mut server = server(&plan());
+    let mut told = std::collections::BTreeSet::new();
+    for i in 0..5000_u16 {
+        let [a, b] = (i % 2500).to_be_bytes();
+        server.handle_datagram(
+            NETWORK,
+            &Ask::discover(Mac([2, 0, 0, 0, a, b])).bytes(),
+            Time::from_millis(i.into()),
+        );
+        server.handle_datagram(NETWORK, &Ask::discover(KNOWN).bytes(), Time::from_millis(i.into()));
+        while let Some(event) = server.poll_event() {
+            match event {
+                Event::Fact(boot::DhcpFact::Client { mac, .. }) => drop(told.insert(mac)),
+                Event::Forget { mac, .. } => assert!(told.remove(&mac) && mac != KNOWN),
+                other => panic!("{other:?}"),
+            }
+        }
+        drain(&mut server);
+        assert!(told.len() <= 1025, "{}", told.len());
+    }
+    assert!(told.contains(&KNOWN) && told.len() == 1025);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod boot_files;
+mod captures;
 mod client;
 mod hostile;
 mod neighbours;

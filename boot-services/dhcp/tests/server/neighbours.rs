@@ -48,6 +48,7 @@ fn strangers_probes_and_liars_are_not_seen() {
     let mut server = server(&plan());
     assert!(hear(&mut server, STRANGER, KNOWN_ADDRESS, 10).is_empty());
     assert!(hear(&mut server, KNOWN, Ipv4Addr::UNSPECIFIED, 10).is_empty(), "RFC 5227: a probe");
+    assert!(hear(&mut server, KNOWN, Ipv4Addr::new(169, 254, 3, 4), 10).is_empty(), "nobody gave it one");
     let mut liar = arp(KNOWN, KNOWN_ADDRESS);
     liar[11] = 7;
     server.handle_frame(NETWORK, &liar, Time::from_secs(10));
@@ -88,6 +89,8 @@ fn an_address_that_a_stranger_uses_is_not_offered() {
     let wish = Ask::discover(STRANGER).option(DhcpOption::RequestedIpAddress(Ipv4Addr::new(10, 7, 0, 105)));
     let offer = send(&mut server, &wish, Time::from_secs(11));
     assert_eq!(offer.only().message.yiaddr(), Ipv4Addr::new(10, 7, 0, 119));
+    hear(&mut server, SERVER_MAC, Ipv4Addr::new(10, 7, 0, 119), 11);
+    assert_eq!(send(&mut server, &wish, Time::from_secs(11)).answers.len(), 1, "that was ourselves");
     let own = Ask::discover(Mac([2, 0, 0, 0, 7, 103]))
         .option(DhcpOption::RequestedIpAddress(Ipv4Addr::new(10, 7, 0, 103)));
     assert_eq!(

@@ -1,7 +1,7 @@
 //! RFC 2131 and its relatives, sentence by sentence.
 
 use crate::client::*;
-use boot::{DhcpFact, DhcpMoment, DhcpService, Mac};
+use boot::{DhcpFact, DhcpMoment, DhcpService, Mac, Pool};
 use dhcp::{Event, Server};
 use dhcproto::v4::{DhcpOption, MessageType};
 use sansio::Time;
@@ -89,6 +89,17 @@ fn a_pool_that_is_full_ignores_more_and_offers_that_nobody_took_make_room() {
     assert_eq!((full.answers.len(), full.moments()), (0, vec![DhcpMoment::Ignored]));
     assert_eq!(send(&mut server, &Ask::select(mac(19), taken), NOW).only().kind(), MessageType::Nak);
     assert_eq!(send(&mut server, &Ask::discover(mac(21)), later(3601)).answers.len(), 1, "leases are over");
+}
+
+#[test]
+fn what_is_taken_is_not_given_though_it_lies_in_the_pool() {
+    let mut server = server(&with(|network| {
+        let around = |last| Ipv4Addr::new(10, 7, 0, last);
+        network.router = Some(around(49));
+        network.pool = Some(Pool { first: around(49), last: around(51) });
+    }));
+    assert_eq!(lease(&mut server, STRANGER, NOW).octets()[3], 51, "49 is the router, 50 a known machine");
+    assert!(send(&mut server, &Ask::discover(Mac([2, 0, 0, 0, 0, 9])), NOW).answers.is_empty());
 }
 
 #[test]
