@@ -404,6 +404,11 @@ impl<S: Store> Control<S> {
             config_drive,
         };
         let same = node.deployment.as_ref() == Some(&deployment);
+        if node.is_failing() {
+            let text =
+                format!("what was done with node {name} failed and it is being put away: wait for that");
+            return refuse(RefusalKind::Conflict, text);
+        }
         match node.state {
             P::Active | P::Deploying | P::WaitCallBack if same => return Ok(Done::Already),
             P::Available | P::DeployFailed if node.journey.is_none() => {}
@@ -436,11 +441,10 @@ impl<S: Store> Control<S> {
         use ProvisionState as P;
         let node = self.node(name)?;
         match node.state {
-            P::Available | P::Deleting => return Ok(Done::Already),
-            P::Cleaning | P::CleanWait if node.journey.as_ref().is_some_and(|j| j.failure.is_none()) => {
-                return Ok(Done::Already);
-            }
-            P::Active | P::DeployFailed | P::Deploying | P::WaitCallBack | P::Error | P::CleanFailed => {}
+            P::Available => return Ok(Done::Already),
+            P::Deleting | P::Cleaning | P::CleanWait if !node.is_failing() => return Ok(Done::Already),
+            P::Active | P::DeployFailed | P::Deploying | P::WaitCallBack => {}
+            P::Deleting | P::Error | P::Cleaning | P::CleanWait | P::CleanFailed => {}
             state => {
                 return refuse(
                     RefusalKind::Conflict,
@@ -488,6 +492,14 @@ impl<S: Store> Control<S> {
             && let Some(user) = self.user_of(&name)
         {
             let text = format!("node {user} is on network {name}: undeploy it before the network is changed");
+            return refuse(RefusalKind::Conflict, text);
+        }
+        if spec.purpose == Purpose::Cleaning
+            && !self.networks.contains_key(&name)
+            && let Some(user) = self.nodes.values().find(|node| node.is_being_cleaned())
+        {
+            let user = &user.spec.name;
+            let text = format!("node {user} is being cleaned on another network: wait until it is available");
             return refuse(RefusalKind::Conflict, text);
         }
         let event =

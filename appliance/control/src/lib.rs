@@ -16,6 +16,7 @@
 //! This crate knows nothing of sockets, processes, HTTP or files.
 
 mod address;
+mod discover;
 mod drive;
 mod event;
 mod intent;
@@ -66,6 +67,8 @@ pub struct Control<S> {
     deadline: Option<Time>,
     trouble: Option<String>,
     stopped: bool,
+    /// Whether plans were given out since the start.
+    planned: bool,
 }
 
 /// How long to wait before a change that the store refused is tried again.
@@ -114,6 +117,7 @@ impl<S: Store> Control<S> {
             deadline: None,
             trouble: None,
             stopped: false,
+            planned: false,
         };
         // Deadlines go on where they stood: patience spent while control was away is given back, since
         // nobody looked meanwhile.
@@ -122,8 +126,11 @@ impl<S: Store> Control<S> {
                 journey.heard = journey.heard.max(now);
             }
         }
-        control.replan(true)?;
-        control.walk(now);
+        match control.replan() {
+            // Without room for the plans' numbers it is there to be asked, and goes on when there is some.
+            Err(e) if !e.is_refusal() => return Err(e),
+            _ => control.walk(now),
+        }
         Ok(control)
     }
 

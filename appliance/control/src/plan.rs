@@ -74,9 +74,9 @@ const IPXE_UEFI: &str = "snponly.efi";
 const LEASE_SECONDS: u32 = 7200;
 
 impl<S: Store> Control<S> {
-    /// Computes all plans anew. Those that changed get their next number, journalled before anyone can
-    /// ask for them.
-    pub(crate) fn replan(&mut self, all: bool) -> Result<(), StoreError> {
+    /// Computes all plans anew. Those that changed, and all of them after a start, get their next number,
+    /// journalled before anyone can ask for them.
+    pub(crate) fn replan(&mut self) -> Result<(), StoreError> {
         let plans = self.compute();
         let changed = [
             (Hand::Dhcp, plans.dhcp != self.last.dhcp),
@@ -88,7 +88,7 @@ impl<S: Store> Control<S> {
         let mut generations = self.generations.clone();
         let mut due = Vec::new();
         for (hand, changed) in changed {
-            if changed || all {
+            if changed || !self.planned {
                 generations.bump(hand);
                 due.push(hand);
             }
@@ -99,6 +99,7 @@ impl<S: Store> Control<S> {
         self.commit(Batch::new().put_as("plans", &generations))?;
         self.generations = generations;
         self.last = plans;
+        self.planned = true;
         self.due.extend(due);
         Ok(())
     }

@@ -50,6 +50,18 @@ pub struct NodeRecord {
 }
 record!(NodeRecord, Node);
 
+impl NodeRecord {
+    /// Whether its journey failed and it is on its way into quarantine.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.journey.as_ref().is_some_and(|journey| journey.failure.is_some())
+    }
+
+    /// Whether it is being cleaned, or will be when it was taken from its tenant.
+    pub(crate) fn is_being_cleaned(&self) -> bool {
+        self.journey.as_ref().is_some_and(|journey| matches!(journey.goal, Goal::Delete | Goal::Clean))
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct NetworkRecord(pub(crate) NetworkSpec);

@@ -1,15 +1,13 @@
-use crate::{Control, Discovered, Event, Hand, NodeRecord};
+use crate::{Control, Discovered, Hand, NodeRecord};
 use agent_proto::Status;
 use boot::{Attempt, DhcpFact, Generation, HttpFact, Mac, NodeName, Row, SessionState, TftpFact, Up};
 use deploy::{AgentSight, ClientSight, Journey, Place, PortSight, Sight, leg};
 use rack::{NetworkSpec, PortFact, PowerFact, Purpose, SwitchFact, SwitchName, SwitchPort};
 use sansio::Time;
-use std::collections::BTreeMap;
-use store::{Batch, Store};
+use std::collections::{BTreeMap, BTreeSet};
+use store::Store;
 
-/// Most machines that nobody enrolled that are remembered.
-const DISCOVERED: usize = 1024;
-/// Most agents and scripts that are remembered; past it the one with the smallest name goes.
+/// Most scripts, agents and clients that are remembered; past it those go that no node's journey needs.
 const HAPPENED: usize = 4096;
 
 /// What comes from a hand's connection.
@@ -35,8 +33,13 @@ pub(crate) struct Facts {
     hands: BTreeMap<Hand, HandLine>,
     power: BTreeMap<NodeName, PowerFact>,
     ports: BTreeMap<(SwitchName, SwitchPort), PortFact>,
+    /// How often a port had been moved when its wish was first read back. The hand counts for as long as it
+    /// runs, and what somebody did to an earlier wish is nothing against this one.
+    drifted: BTreeMap<(SwitchName, SwitchPort), u32>,
     switches: BTreeMap<SwitchName, String>,
     clients: BTreeMap<(String, Mac), ClientSight>,
+    /// Machines that nobody enrolled and that are not written down yet.
+    pub(crate) strangers: BTreeMap<Mac, Discovered>,
     scripts: BTreeMap<Attempt, u32>,
     agents: BTreeMap<Attempt, (bool, Option<Status>)>,
     troubles: BTreeMap<(Hand, String), String>,
@@ -88,10 +91,27 @@ impl Facts {
             Hand::Power => self.power.clear(),
             Hand::Switch => {
                 self.ports.clear();
+                self.drifted.clear();
                 self.switches.clear();
             }
         }
         self.troubles.retain(|(of, _), _| *of != hand);
+    }
+
+    fn note_port(&mut self, port: PortFact) {
+        let key = (port.switch.clone(), port.port.clone());
+        let before = self.ports.get(&key);
+        if before.is_none_or(|before| before.attempt != port.attempt) {
+            let drifted = before.map_or(port.drifts, |before| before.drifts);
+            self.drifted.insert(key.clone(), drifted);
+        }
+        self.ports.insert(key, port);
+    }
+
+    /// How often somebody else moved a port under this wish.
+    fn drifts(&self, port: &PortFact, wish: &Attempt) -> u32 {
+        let before = self.drifted.get(&(port.switch.clone(), port.port.clone())).copied().unwrap_or(0);
+        if port.attempt.as_ref() == Some(wish) { port.drifts.saturating_sub(before) } else { 0 }
     }
 
     fn trouble(&mut self, hand: Hand, key: String, trouble: Option<String>) {
@@ -163,7 +183,7 @@ impl<S: Store> Control<S> {
                     self.facts.switches.remove(&switch);
                 }
                 Some(SwitchFact::Port(port)) => {
-                    self.facts.ports.insert((port.switch.clone(), port.port.clone()), port);
+                    self.facts.note_port(port);
                 }
                 None => {}
             },
@@ -191,38 +211,26 @@ impl<S: Store> Control<S> {
                 (network, mac, client, vendor_class, uuid)
             }
         };
-        let boots = self.networks.values().any(|known| {
-            known.name.as_str() == network
-                && matches!(known.purpose, Purpose::Provisioning | Purpose::Cleaning)
+        self.meet(Discovered {
+            mac,
+            network: network.clone(),
+            first_seen: now,
+            architecture: client.architecture,
+            vendor_class,
+            uuid,
         });
-        let known = self.nodes.values().any(|node| node.spec.ports.iter().any(|port| port.mac == mac));
-        if boots && !known && !self.discovered.contains_key(&mac) && self.discovered.len() < DISCOVERED {
-            let found = Discovered {
-                mac,
-                network: network.clone(),
-                first_seen: now,
-                architecture: client.architecture,
-                vendor_class,
-                uuid,
-            };
-            let event = Event::new(
-                now,
-                "discovered",
-                mac,
-                "discovered",
-                format!("a machine that nobody enrolled asked for an address on {network}"),
-            );
-            if self.commit(Batch::new().put_as(mac.to_string(), &found).event_as(&event)).is_ok() {
-                self.discovered.insert(mac, found);
-            }
-        }
         self.facts.clients.insert((network, mac), client);
+        if self.facts.clients.len() > HAPPENED {
+            let ours: BTreeSet<Mac> =
+                self.nodes.values().flat_map(|node| &node.spec.ports).map(|port| port.mac).collect();
+            self.facts.clients.retain(|(_, mac), _| ours.contains(mac));
+        }
     }
 
     fn note_http(&mut self, row: Row<HttpFact>) {
         match row.fact {
             HttpFact::Script { attempt, times, .. } => {
-                bounded(&mut self.facts.scripts, attempt, times);
+                self.facts.scripts.insert(attempt, times);
             }
             HttpFact::Agent { attempt, state, status } => {
                 let status = status.and_then(|status| match status.read::<Status>() {
@@ -232,10 +240,16 @@ impl<S: Store> Control<S> {
                         None
                     }
                 });
-                bounded(&mut self.facts.agents, attempt, (state == SessionState::Connected, status));
+                self.facts.agents.insert(attempt, (state == SessionState::Connected, status));
             }
             HttpFact::Listen { trouble, .. } => self.facts.trouble(Hand::Http, row.key, trouble),
             HttpFact::Asset { .. } | HttpFact::Lost { .. } => {}
+        }
+        if self.facts.scripts.len().max(self.facts.agents.len()) > HAPPENED {
+            let journeys = self.nodes.values().filter_map(|node| node.journey.as_ref());
+            let ours: BTreeSet<Attempt> = journeys.map(Journey::attempt).collect();
+            self.facts.scripts.retain(|attempt, _| ours.contains(attempt));
+            self.facts.agents.retain(|attempt, _| ours.contains(attempt));
         }
     }
 
@@ -272,7 +286,7 @@ impl<S: Store> Control<S> {
                 mode: fact.and_then(|fact| fact.mode),
                 wish: fact.and_then(|fact| fact.attempt.clone()),
                 state: fact.map(|fact| fact.link).unwrap_or_default(),
-                drifts: fact.filter(|f| f.attempt == Some(journey.wish())).map_or(0, |fact| fact.drifts),
+                drifts: fact.map_or(0, |fact| self.facts.drifts(fact, &journey.wish())),
                 trouble: switch.or_else(|| fact.and_then(|fact| fact.trouble.clone())),
             })
         });
@@ -312,12 +326,5 @@ impl<S: Store> Control<S> {
             agent,
             tenant_client: client(Place::Tenant),
         }
-    }
-}
-
-fn bounded<V>(map: &mut BTreeMap<Attempt, V>, key: Attempt, value: V) {
-    map.insert(key, value);
-    if map.len() > HAPPENED {
-        map.pop_first();
     }
 }

@@ -62,12 +62,12 @@ impl<S: Store> Control<S> {
                     break;
                 }
                 self.nodes.insert(name.clone(), node);
-                if self.replan(false).is_err() {
+                if self.replan().is_err() {
                     sooner(now + RETRY);
                 }
             }
         }
-        if self.replan(false).is_err() {
+        if self.discover(now).is_err() | self.replan().is_err() {
             sooner(now + RETRY);
         }
         self.deadline = deadline;

@@ -16,6 +16,9 @@
 //!   any:     gives up ─► quarantine ─► disarm ─► … failed, with step, reason and evidence
 //! ```
 //!
+//! Nothing runs where it was not started: a step that switches a node off keeps its ports in quarantine
+//! until it was seen off ([`place`]), and only then moves them into the network that the step is for.
+//!
 //! What *happened* counts only if it carries this attempt ([`Journey::attempt`]); what *is* is looked at
 //! afresh each time.
 

@@ -6,6 +6,7 @@ mod rules;
 mod stale;
 
 use crate::{Failure, Goal, Journey, Patience, PortSight, Sight, Step, leg, route};
+use agent_proto::Outcome;
 use boot::Attempt;
 use core::time::Duration;
 use rack::{BootDevice, LinkState, LocalLink, PortMode, Power, Vlan};
@@ -43,6 +44,21 @@ fn hopeful() -> Vec<Journey> {
 fn everywhere() -> Vec<Journey> {
     let put_away = |goal| [Step::Quarantine, Step::Disarm].map(|step| failing(goal, step));
     hopeful().into_iter().chain(GOALS.into_iter().flat_map(put_away)).collect()
+}
+
+/// What the agent's job of a step has to show.
+fn outcome(step: Step) -> Outcome {
+    match step {
+        Step::WriteImage => Outcome::Written {
+            disk: "sda".into(),
+            image_bytes: 9 << 20,
+            received_bytes: 9 << 20,
+            written_bytes: 9 << 20,
+            kept_bytes: 0,
+            millis: (900, 300),
+        },
+        _ => Outcome::Erased { disks: vec!["sda".into()] },
+    }
 }
 
 fn patience() -> Patience {

@@ -1,10 +1,8 @@
 //! Thousands of sights, each field absent, of another attempt, of this one, or in trouble.
 
-use super::{BEGAN, everywhere, port};
-use crate::{AgentSight, ClientSight, Journey, PortSight, Sight};
-use agent_proto::{
-    Failure, FailureKind, Inventory, JobState, JobStatus, Outcome, Phase, Progress, Status, VERSION,
-};
+use super::{BEGAN, everywhere, outcome, port};
+use crate::{AgentSight, ClientSight, Journey, PortSight, Sight, Step};
+use agent_proto::{Failure, FailureKind, Inventory, JobState, JobStatus, Phase, Progress, Status, VERSION};
 use boot::{Architecture, Attempt, DhcpMoment};
 use core::time::Duration;
 use rack::{BmcTrouble, LinkState, PortMode, Power};
@@ -121,7 +119,7 @@ fn job(seeds: &mut Seeds) -> Option<JobStatus> {
         0 => return None,
         1 => JobState::Running(Progress { phase: Phase::Write, done: 1 << 20, total: 9 << 20 }),
         2 => JobState::Failed(Failure { kind: seeds.pick(&kinds), text: "the disk sda is too small".into() }),
-        _ => JobState::Done(Outcome::Erased { disks: vec!["sda".into()] }),
+        _ => JobState::Done(seeds.pick(&[outcome(Step::WriteImage), outcome(Step::Erase)])),
     };
     Some(JobStatus { id: "write".into(), state })
 }
@@ -151,6 +149,7 @@ fn sight(seeds: &mut Seeds, journey: &Journey) -> Sight {
         power: seeds.pick(&[None, Some(Power::On), Some(Power::Off)]),
         power_wish: named(seeds, journey, Journey::wish),
         power_acts: seeds.pick(&[0, 1, 4]),
+        bmc: "10.8.0.11".into(),
         bmc_trouble: seeds.pick(&trouble),
         hands_away: seeds.pick(&[vec![], vec![], vec!["power"], vec!["power", "switch"]]),
         ports: ports(seeds, journey),

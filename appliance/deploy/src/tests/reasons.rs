@@ -49,11 +49,15 @@ fn one_arrow_is_missing_and_those_after_it_that_are_not_seen_come_later() {
 
 #[test]
 fn a_refused_password_is_given_up_at_once_and_in_the_words_of_the_power_hand() {
-    let text = "10.8.0.11 refuses the password of user admin: kiln node set-bmc";
+    let text = "it refuses the password of user admin: describe the node anew";
     let journey = at(Goal::Deploy, Step::SecurePort);
-    let sight = Sight { bmc_trouble: Some(BmcTrouble::Credentials(text.into())), ..Sight::default() };
+    let bmc_trouble = Some(BmcTrouble::Credentials(text.into()));
+    let sight = Sight { bmc: "10.8.0.11".into(), bmc_trouble, ..Sight::default() };
     let verdict = consider(&journey, &sight, &patience(), journey.since);
-    assert!(matches!(&verdict, Verdict::GiveUp { reason, .. } if reason == text), "{verdict:?}");
+    assert!(
+        matches!(&verdict, Verdict::GiveUp { reason, .. } if *reason == format!("BMC 10.8.0.11: {text}")),
+        "{verdict:?}"
+    );
 }
 
 #[test]
@@ -62,15 +66,15 @@ fn a_bmc_that_obeys_nobody_is_named_when_patience_is_out() {
     let mut sight = fulfilled(&journey);
     sight.power = Some(Power::Off);
     sight.power_wish = None;
-    sight.bmc_trouble =
-        Some(BmcTrouble::Inert("the BMC accepts power on and the machine does not obey".into()));
+    sight.bmc = "10.8.0.11".into();
+    sight.bmc_trouble = Some(BmcTrouble::Inert("it accepts power on and the machine does not obey".into()));
     let late = journey.since + within(&journey);
     let Verdict::GiveUp { reason, .. } = consider(&journey, &sight, &patience(), late) else {
         panic!("it goes on for ever")
     };
     assert_eq!(
         reason,
-        "waits until the BMC says the node is on; last seen: the BMC accepts power on and the machine \
+        "waits until the BMC says the node is on; last seen: BMC 10.8.0.11: it accepts power on and the machine \
          does not obey (waited 900 s, attempt 3 of 3)"
     );
 }

@@ -1,9 +1,9 @@
 //! What happened in another attempt, boot, journey or node moves nothing.
 
 use super::looks::stale;
-use super::{fulfilled, hopeful, patience};
-use crate::{AgentSight, ClientSight, Journey, Sight, Step, Verdict, consider};
-use agent_proto::{Failure, FailureKind, Inventory, JobState, JobStatus, Outcome, Status, VERSION};
+use super::{fulfilled, hopeful, outcome, patience};
+use crate::{AgentSight, ClientSight, Goal, Journey, Sight, Step, Verdict, consider};
+use agent_proto::{Failure, FailureKind, Inventory, JobState, JobStatus, Status, VERSION};
 use boot::DhcpMoment;
 
 fn status(state: JobState) -> Status {
@@ -28,7 +28,7 @@ fn everything(journey: &Journey, now: &Journey) -> Sight {
         agent: Some(AgentSight {
             attempt: journey.attempt(),
             connected: true,
-            status: Some(status(JobState::Done(Outcome::Erased { disks: vec!["sda".into()] }))),
+            status: Some(status(JobState::Done(outcome(now.step)))),
         }),
         tenant_client: client(journey.system()),
         ..fulfilled(now)
@@ -81,6 +81,18 @@ fn what_was_seen_fulfilled_for_another_wish_advances_no_step() {
                 assert!(!moves(&verdict), "{verdict:?} at {} by {other:?}", journey.step);
             }
         }
+    }
+}
+
+#[test]
+fn a_job_that_another_step_asked_for_ends_no_step() {
+    for (goal, step, other) in
+        [(Goal::Deploy, Step::WriteImage, Step::Erase), (Goal::Clean, Step::Erase, Step::WriteImage)]
+    {
+        let journey = super::at(goal, step);
+        let mut sight = everything(&journey, &journey);
+        sight.agent.as_mut().unwrap().status = Some(status(JobState::Done(outcome(other))));
+        assert!(!moves(&consider(&journey, &sight, &patience(), journey.since)));
     }
 }
 
