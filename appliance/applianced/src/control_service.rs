@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use api::{Api, Ask, Link};
 use boot::Secret;
 use bootd::clock::Clock;
+use bootd::library::Library;
 use control::{Control, Heard};
 use core::time::Duration;
 use sansio::Time;
@@ -76,6 +77,12 @@ pub(crate) fn run(config: &Config) -> Result<()> {
         drives: config.drives(),
         most_image: config.appliance.most_image_gib << 30,
     };
+    let library = Library::new(config.images());
+    runtime.spawn_blocking(move || match library.sweep() {
+        Ok(Some(swept)) if swept.bytes > 0 => log::info!(swept:? = swept; "remains of imports removed"),
+        Ok(_) => {}
+        Err(e) => log::error!(error:% = e; "remains of imports not removed"),
+    });
     runtime.spawn(serve(listener, api));
     runtime.spawn(end_on_signal(inputs.clone()));
     drop(inputs);

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use boot::NodeName;
 use control::NodeView;
 use core::time::Duration;
-use deploy::Arrow;
+use deploy::{Arrow, Seen};
 use indicatif::{ProgressBar, ProgressStyle};
 use rack::{LinkState, ProvisionState};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -225,7 +225,10 @@ pub(crate) fn explain(view: &NodeView) -> Result<()> {
 fn arrows(out: &mut impl io::Write, arrows: &[Arrow]) -> Result<()> {
     for arrow in arrows {
         writeln!(out, "    {:8}{}", arrow.seen, arrow.what)?;
-        writeln!(out, "            {}", arrow.last_seen)?;
+        // What was seen need not be said twice.
+        if arrow.seen == Seen::Missing {
+            writeln!(out, "            last seen: {}", arrow.last_seen)?;
+        }
     }
     Ok(())
 }

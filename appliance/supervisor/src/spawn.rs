@@ -34,6 +34,8 @@ pub(crate) fn spawn(
     let before_exec = move || {
         // The supervisor reads its signals from a descriptor; what it starts must not begin deaf.
         nix::sys::signal::SigSet::empty().thread_set_mask()?;
+        // What one service writes another of the group may have to read, and nobody else.
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
         if let Some(privilege) = &privilege {
             drop_privilege(privilege)?;
         }
