@@ -42,7 +42,7 @@ struct Line {
 }
 
 /// Deploys the node once on a rack of its own.
-pub(crate) fn run(description: &Description, directory: &Path, material: &Material) -> Result<Ours> {
+pub(crate) fn deployed(description: &Description, directory: &Path, material: &Material) -> Result<Ours> {
     let stand = Stand::raise(description, directory, Patience::default())?;
     stand.describe()?;
     stand.kiln(&["image", "import", "bench", &material.image.display().to_string()])?;

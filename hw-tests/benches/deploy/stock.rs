@@ -6,11 +6,12 @@ mod ramdisk;
 
 use crate::material::Material;
 use crate::{NODE, PATIENCE, PHASES, Phases, TENANT, clock, wire};
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use boot::{HttpAsset, HttpPlan};
+use hw_tests::artifact::command::{run, tool};
 use hw_tests::artifact::debian::Mirror;
 use hw_tests::artifact::{Workshop, ramdisk as ours};
-use hw_tests::rack::{Description, Node, Purpose, VirtualRack, until};
+use hw_tests::rack::{Description, Network, Node, Purpose, VirtualRack, Vlan, until};
 use sansio::Time;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -34,11 +35,15 @@ pub(crate) struct Stock {
 }
 
 /// Deploys the node once on a rack of its own, then measures writing.
-pub(crate) fn run(description: &Description, directory: &Path, material: &Material) -> Result<Stock> {
+pub(crate) fn deployed(description: &Description, directory: &Path, material: &Material) -> Result<Stock> {
     let bench = Bench::set_up(description, directory, material)?;
     let (phases, hello) = bench.deploy()?;
     let (from_bootd, from_httpd) = bench.measure()?;
     Ok(Stock { phases, hello, from_bootd, from_httpd })
+}
+
+fn provisioning(description: &Description) -> Result<&Network> {
+    description.networks_for(Purpose::Provisioning).next().context("the rack has no provisioning network")
 }
 
 /// The services of a stock deployment; ended when dropped.
@@ -50,6 +55,7 @@ struct Bench {
     provisioning: String,
     tenant: String,
     switch: String,
+    image: PathBuf,
     rack: VirtualRack,
 }
 
@@ -70,10 +76,8 @@ impl Bench {
             std::os::unix::fs::symlink(from, root.join(name))?;
         }
         fs::write(root.join("hello"), "")?;
-        fs::write(root.join("done"), "")?;
-        let provisioning =
-            description.networks_for(Purpose::Provisioning).next().context("no provisioning network")?;
-        let vlan = |vlan: Option<hw_tests::rack::Vlan>| vlan.map(|v| v.to_string()).context("no VLAN");
+        let provisioning = provisioning(description)?;
+        let vlan = |vlan: Option<Vlan>| vlan.map(|v| v.to_string()).context("a network without a VLAN");
         let switch = description.switches.first().context("no switch")?.address;
         let mut bench = Bench {
             services: Vec::new(),
@@ -82,6 +86,7 @@ impl Bench {
             provisioning: vlan(provisioning.vlan)?,
             tenant: vlan(description.network(TENANT)?.vlan)?,
             switch: format!("--db=tcp:{}:{}", switch.ip(), switch.port()),
+            image: material.image.clone(),
             home,
             rack,
         };
@@ -93,14 +98,17 @@ impl Bench {
         let address = self.appliance;
         let kiln = self.rack.kiln().clone();
         // Only a network with an IPv6 prefix is advertised.
-        kiln.run(Command::new("ip").args(["addr", "add", "fd07::1/64", "dev", "prov", "nodad"]))?;
-        let provisioning = format!(
-            "dhcp-range=10.7.0.50,10.7.0.99,255.255.255.0,1h\nenable-ra\ndhcp-range=fd07::,ra-only\n\
-             dhcp-match=set:ipxe,175\ndhcp-option-force=tag:ipxe,encap:175,176,1b\n\
+        let description = self.rack.description().clone();
+        let provisioning = provisioning(&description)?;
+        let device = provisioning.name.as_str();
+        kiln.run(Command::new("ip").args(["addr", "add", "fd07::1/64", "dev", device, "nodad"]))?;
+        let boot = format!(
+            "enable-ra\ndhcp-range=fd07::,ra-only\ndhcp-match=set:ipxe,175\n\
+             dhcp-option-force=tag:ipxe,encap:175,176,1b\n\
              dhcp-boot=tag:ipxe,http://{address}/boot.ipxe\n"
         );
-        self.dnsmasq("prov", &provisioning)?;
-        self.dnsmasq(TENANT, "dhcp-range=10.21.0.50,10.21.0.99,255.255.255.0,1h\n")?;
+        self.dnsmasq(provisioning, &boot)?;
+        self.dnsmasq(description.network(TENANT)?, "")?;
         let mut httpd = Command::new(busybox);
         httpd.args(["httpd", "-f", "-vv", "-p", &format!("{address}:80"), "-h"]).arg(root);
         self.start("httpd", &mut httpd)?;
@@ -122,18 +130,21 @@ impl Bench {
         Ok(())
     }
 
-    fn dnsmasq(&mut self, network: &str, more: &str) -> Result<()> {
-        let leases = self.leases(network);
+    fn dnsmasq(&mut self, network: &Network, more: &str) -> Result<()> {
+        let name = &network.name;
+        let pool = network.pool.with_context(|| format!("{name} has no pool"))?;
         let text = format!(
-            "port=0\nuser=root\nbind-interfaces\ninterface={network}\nexcept-interface=lo\nno-ping\n\
-             dhcp-authoritative\ndhcp-leasefile={}\n{more}",
-            leases.display()
+            "port=0\nuser=root\nbind-interfaces\ninterface={name}\nexcept-interface=lo\nno-ping\n\
+             dhcp-authoritative\ndhcp-leasefile={}\ndhcp-range={},{},1h\n{more}",
+            self.leases(name.as_str()).display(),
+            pool.first,
+            pool.last
         );
-        let file = self.home.join(format!("dnsmasq-{network}.conf"));
+        let file = self.home.join(format!("dnsmasq-{name}.conf"));
         fs::write(&file, text)?;
         let mut dnsmasq = Command::new("dnsmasq");
         dnsmasq.arg("-C").arg(file).args(["-k", "--pid-file=", "--log-facility=-"]);
-        self.start(&format!("dnsmasq-{network}"), &mut dnsmasq)
+        self.start(&format!("dnsmasq-{name}"), &mut dnsmasq)
     }
 
     fn leases(&self, network: &str) -> PathBuf {
@@ -223,7 +234,7 @@ impl Bench {
         let up = clock::now();
         self.asked("/hello", 0)?;
         done();
-        self.asked("/done", 0)?;
+        self.asked("/done/whole", 0)?;
         done();
         self.power_off()?;
         self.vlan(&self.tenant)?;
@@ -237,6 +248,9 @@ impl Bench {
             Ok(leases.contains(&mac).then_some(()))
         })?;
         moments.push(wire::acknowledged(&wire)?);
+        let size = fs::metadata(&self.image)?.len().to_string();
+        let disk = self.rack.disk(NODE)?;
+        run(tool("cmp").args(["-n", &size]).arg(&self.image).arg(disk)).context("the disk differs")?;
         let hello = moments.get(3).copied().unwrap_or_default().since(up);
         let mut phases = Phases::default();
         for (phase, pair) in PHASES.iter().zip(moments.windows(2)) {
@@ -255,13 +269,15 @@ impl Bench {
         let said = self.asked("/measured/all", after)?;
         self.power_off()?;
         let taken = |from: &str| -> Result<Vec<Duration>> {
-            let reports = said.lines().filter_map(|line| line.split(&format!("url:/measured/{from}/")).nth(1));
-            let hundredths =
-                reports.filter_map(|report| report.split('/').nth(1)?.trim().parse::<u64>().ok());
-            let taken: Vec<Duration> = hundredths.map(|h| Duration::from_millis(h * 10)).collect();
-            if taken.len() != 2 {
-                bail!("the stock ramdisk measured {} times: {said}", taken.len());
-            }
+            let begins = format!("url:/measured/{from}/");
+            let reports = said.lines().filter_map(|line| line.split_once(&begins)?.1.trim().split_once('/'));
+            let whole = reports.filter(|(_, end)| *end == "whole");
+            let taken: Vec<Duration> = whole
+                .filter_map(|(hundredths, _)| {
+                    Some(Duration::from_millis(hundredths.parse::<u64>().ok()? * 10))
+                })
+                .collect();
+            ensure!(taken.len() == 2, "the stock ramdisk did not write all the data twice: {said}");
             Ok(taken)
         };
         Ok((taken("other")?, taken("own")?))

@@ -1,5 +1,7 @@
 //! The judgements. Each takes a house and returns its faults, a line each: who, what, and what to do.
 
+use std::collections::BTreeSet;
+
 use crate::house::{House, Member};
 
 /// What may lie at the top, beside hidden files, the lock and licences.
@@ -193,10 +195,10 @@ pub(crate) fn the_lock_knows_one_registry(house: &House) -> Vec<String> {
     let Some(lock) = house.file("Cargo.lock") else {
         return vec!["Cargo.lock is missing: programs are built from a lock".to_owned()];
     };
-    let sources = lock.text.lines().filter_map(|line| line.strip_prefix("source = "));
-    let foreign =
-        sources.filter(|source| *source != "\"registry+https://github.com/rust-lang/crates.io-index\"");
-    foreign.map(|source| format!("Cargo.lock has a package from {source}")).collect()
+    let sources: BTreeSet<&str> =
+        lock.text.lines().filter_map(|line| line.strip_prefix("source = ")).collect();
+    let strange = |source: &&&str| sources.len() > 1 || !source.starts_with("\"registry+");
+    sources.iter().filter(strange).map(|source| format!("Cargo.lock has packages from {source}")).collect()
 }
 
 pub(crate) fn sources_are_short(house: &House) -> Vec<String> {

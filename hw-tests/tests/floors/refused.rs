@@ -125,8 +125,10 @@ fn sled_outside_of_the_store_is_refused() {
 
 #[test]
 fn a_package_from_another_registry_is_refused() {
-    let lock = "source = \"registry+https://mirror.example/index\"\n";
-    one(&judge::the_lock_knows_one_registry(&file("Cargo.lock", lock)), &["mirror.example"]);
+    let lock = "source = \"git+https://forge.example/a\"\n";
+    one(&judge::the_lock_knows_one_registry(&file("Cargo.lock", lock)), &["forge.example"]);
+    let two = "source = \"registry+https://a.example\"\nsource = \"registry+https://b.example\"\n";
+    assert_eq!(judge::the_lock_knows_one_registry(&file("Cargo.lock", two)).len(), 2);
 }
 
 #[test]

@@ -81,16 +81,17 @@ where
         true
     }
 
-    /// Control connects if it can; the newest plan is sent first.
-    pub(crate) fn connect(&mut self, now: Time, generation: Generation, body: &P) -> bool {
+    /// Control connects if it can; the newest plan, if it has one, is sent first.
+    pub(crate) fn connect(&mut self, now: Time, newest: Option<Generation>, body: &P) {
         let Some(desk) = self.desk.as_mut().filter(|_| !self.connected && now >= self.connects_at) else {
-            return false;
+            return;
         };
         desk.handle_connect();
         self.connected = true;
-        self.send(generation, body);
+        if let Some(generation) = newest {
+            self.send(generation, body);
+        }
         self.flush();
-        true
     }
 
     /// Control sends a plan, if somebody is there.
@@ -103,6 +104,12 @@ where
     pub(crate) fn tell(&mut self, key: impl Into<String>, fact: F) {
         if let Some(desk) = &mut self.desk {
             desk.tell(key, fact);
+        }
+    }
+
+    pub(crate) fn forget(&mut self, key: &str) {
+        if let Some(desk) = &mut self.desk {
+            desk.forget(key);
         }
     }
 

@@ -164,6 +164,14 @@ impl Machine {
         }
     }
 
+    /// One on which a tenant's system has been running for long.
+    pub(crate) fn run_system(&mut self, content: Content, vlan: Vlan) {
+        self.disk.content = content;
+        self.bmc.is_on = true;
+        self.started = Some((vlan, true));
+        self.doing = Doing::Up;
+    }
+
     pub(crate) fn is_on(&self) -> bool {
         self.bmc.is_on
     }
@@ -171,6 +179,11 @@ impl Machine {
     /// Whether the tenant's system runs and has its address.
     pub(crate) fn is_up(&self) -> bool {
         matches!(self.doing, Doing::Up)
+    }
+
+    /// Whether it runs iPXE with a script that starts nothing.
+    pub(crate) fn is_held(&self) -> bool {
+        matches!(&self.doing, Doing::Script(url) if url.ends_with("/boot/hold.ipxe"))
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Time> {

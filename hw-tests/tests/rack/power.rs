@@ -57,6 +57,11 @@ impl Bmc {
         }
     }
 
+    /// Somebody presses the button.
+    pub(crate) fn press_power(&mut self, now: Time) {
+        self.switching = Some((now, !self.is_on));
+    }
+
     pub(crate) fn poll_timeout(&self) -> Option<Time> {
         self.switching.map(|(at, _)| at)
     }

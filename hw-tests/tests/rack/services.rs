@@ -94,6 +94,7 @@ impl DhcpHand {
                     self.server.handle_stored(ticket);
                 }
                 Some(Event::Gone { network, mac }) => drop(self.file.remove(&(network, mac))),
+                Some(Event::Forget { network, mac }) => self.desk.forget(&format!("{network}/{mac}")),
                 None => return frames,
             }
         }

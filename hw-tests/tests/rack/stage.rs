@@ -1,6 +1,6 @@
 //! The racks that stories begin with.
 
-use crate::machine::Machine;
+use crate::machine::{Content, Machine};
 use crate::power::Bmc;
 use crate::services::Interfaces;
 use crate::world::World;
@@ -12,13 +12,14 @@ use rack::{
     SwitchSpec, Vlan,
 };
 use sansio::Time;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use store::{Memory, Options};
 
 pub(crate) const PROVISIONING: u16 = 100;
 pub(crate) const QUARANTINE: u16 = 666;
 pub(crate) const TENANTS: [u16; 2] = [201, 202];
 pub(crate) const IMAGE: Digest = Digest([0x1a; 32]);
+const CONFIG_DRIVE: Digest = Digest([0xcd; 32]);
 pub(crate) const IMAGE_SIZE: u64 = 50 << 20;
 const DISK: u64 = 4 << 30;
 const BEGIN: Time = Time::from_secs(1_800_000_000);
@@ -100,7 +101,7 @@ pub(crate) fn deploy(number: usize, tenant: usize) -> Intent {
         node: node(number).name,
         image: image().name,
         network: format!("tenant-{tenant}").parse().unwrap(),
-        config_drive: Some((Digest([0xcd; 32]), 4 << 20)),
+        config_drive: Some((CONFIG_DRIVE, 4 << 20)),
     }
 }
 
@@ -156,10 +157,19 @@ pub(crate) fn ready(nodes: usize) -> World {
     world_on(&world.store, nodes)
 }
 
-/// A rack of one node that is active for tenant 1.
+/// A rack of one node that has been active for tenant 1.
 pub(crate) fn active() -> World {
-    let mut world = ready(1);
-    world.intend(deploy(1, 1)).unwrap();
-    world.settle("n1", "active");
+    static MADE: OnceLock<Memory> = OnceLock::new();
+    let store = MADE.get_or_init(|| {
+        let mut world = ready(1);
+        world.intend(deploy(1, 1)).unwrap();
+        world.settle("n1", "active");
+        world.store.after_crash()
+    });
+    let mut world = world_on(store, 1);
+    let (drive, theirs) = (Some(CONFIG_DRIVE), vlan(TENANTS[0]));
+    world.machine_mut("n1").run_system(Content::Image(IMAGE, drive), theirs);
+    let port = world.machine("n1").port.clone();
+    world.tor.add(port, theirs);
     world
 }

@@ -3,19 +3,21 @@
 //! One step of the world is one thing that happens to one part: a plan or a line of facts arrives, or a moment
 //! comes that somebody waits for. Between any two steps anybody may be killed.
 
-use crate::judge;
+mod turn;
+
 use crate::line::Line;
-use crate::machine::{Machine, Net};
+use crate::machine::Machine;
 use crate::power::PowerHand;
 use crate::services::{DhcpHand, HttpHand, Interfaces, TftpHand};
 use crate::switch::{SwitchHand, Tor};
 use boot::{Mac, NodeName};
-use control::{Control, Done, Hand, Heard, Intent, NodeRecord, NodeView, Plans, Refusal, Site};
+use control::{Control, Done, Hand, Intent, NodeRecord, NodeView, Plans, Refusal, Site};
 use core::time::Duration;
 use rack::{LinkState, PowerFact, PowerPlan, SwitchFact, SwitchPlan, Vlan};
 use sansio::Time;
-use std::collections::BTreeMap;
-use store::{Memory, Typed as _};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use store::{CommitNumber, Memory, Store as _, Typed as _};
 
 /// Who is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,11 +69,17 @@ pub(crate) struct World {
     weather: Option<u64>,
     /// Inputs that control took.
     pub(crate) inputs: usize,
-    /// Whether the store's refusals are a crash of control, as they are where the disk broke.
-    pub(crate) crash_on_trouble: bool,
-    /// How often it crashed so.
+    /// How often control ended since its store broke.
     pub(crate) crashes: usize,
     plans_before: Option<Plans>,
+    /// Hands whose line to control broke, which it does not know yet.
+    gone: Vec<Hand>,
+    /// The hands that this run of control has a plan for.
+    planned: BTreeSet<Hand>,
+    /// The store has no room.
+    pub(crate) is_full: bool,
+    /// Records as they were read after a commit.
+    read: RefCell<BTreeMap<String, (CommitNumber, NodeRecord)>>,
 }
 
 impl World {
@@ -97,9 +105,12 @@ impl World {
             kills: Vec::new(),
             weather: None,
             inputs: 0,
-            crash_on_trouble: false,
             crashes: 0,
             plans_before: None,
+            gone: Vec::new(),
+            planned: BTreeSet::new(),
+            is_full: false,
+            read: RefCell::default(),
         };
         world.start_processes();
         world
@@ -179,15 +190,26 @@ impl World {
 
     /// A node as it is on disk.
     pub(crate) fn record(&self, name: &str) -> NodeRecord {
-        self.store.get_as::<NodeRecord>(name).unwrap().expect("a node of this rack")
+        let commit = self.store.newest_commit();
+        let mut read = self.read.borrow_mut();
+        if let Some((_, record)) = read.get(name).filter(|(at, _)| *at == commit) {
+            return record.clone();
+        }
+        let record = self.store.get_as::<NodeRecord>(name).unwrap().expect("a node of this rack");
+        read.insert(name.to_owned(), (commit, record.clone()));
+        record
     }
 
     /// SIGKILL, now.
     pub(crate) fn kill(&mut self, victim: Victim, away: Duration) {
         let now = self.now;
+        if let Victim::Hand(hand) = victim {
+            self.gone.push(hand);
+        }
         match victim {
             Victim::Control => {
                 let Some(control) = self.control.take() else { return };
+                self.gone.clear();
                 self.plans_before = Some(control.plans().clone());
                 self.control_starts = Some(now + away);
                 self.store = self.store.after_crash();
@@ -216,8 +238,7 @@ impl World {
     }
 
     fn crash_if_broken(&mut self) {
-        let broken = |control: &Control<Memory>| control.status_view().store_trouble.is_some();
-        if self.crash_on_trouble && self.control.as_ref().is_some_and(broken) {
+        if self.control.as_ref().is_some_and(Control::must_restart) {
             self.crashes += 1;
             self.kill(Victim::Control, AWAY);
             // What is on disk may be ahead of what was known.
@@ -231,10 +252,12 @@ impl World {
         if self.control_starts.take_if(|at| *at <= now).is_some() {
             let opened = Control::open(self.store.clone(), self.site.clone(), [7; 32], now);
             let control = opened.expect("what was acknowledged is read back");
-            if let Some(before) = self.plans_before.take() {
+            if let Some(before) = self.plans_before.take().filter(|_| !self.is_full) {
                 assert!(*control.plans() == before, "a restart changed a plan");
             }
             self.control = Some(control);
+            self.planned.clear();
+            self.send_plans();
         }
         if self.dhcp.desk.start(now) {
             self.dhcp.begin(now);
@@ -255,11 +278,12 @@ impl World {
         }
         if let Some(control) = &self.control {
             let plans = control.plans();
-            self.dhcp.desk.connect(now, control.generation(Hand::Dhcp), &plans.dhcp);
-            self.tftp.desk.connect(now, control.generation(Hand::Tftp), &plans.tftp);
-            self.http.desk.connect(now, control.generation(Hand::Http), &plans.http);
-            self.power.connect(now, control.generation(Hand::Power), &plans.power);
-            self.switch.connect(now, control.generation(Hand::Switch), &plans.switch);
+            let newest = |hand| self.planned.contains(&hand).then(|| control.generation(hand));
+            self.dhcp.desk.connect(now, newest(Hand::Dhcp), &plans.dhcp);
+            self.tftp.desk.connect(now, newest(Hand::Tftp), &plans.tftp);
+            self.http.desk.connect(now, newest(Hand::Http), &plans.http);
+            self.power.connect(now, newest(Hand::Power), &plans.power);
+            self.switch.connect(now, newest(Hand::Switch), &plans.switch);
         }
         self.send_plans();
     }
@@ -268,169 +292,13 @@ impl World {
         let Some(control) = &mut self.control else { return };
         while let Some((hand, generation)) = control.poll_plan() {
             let plans = control.plans();
+            self.planned.insert(hand);
             match hand {
                 Hand::Dhcp => self.dhcp.desk.send(generation, &plans.dhcp),
                 Hand::Tftp => self.tftp.desk.send(generation, &plans.tftp),
                 Hand::Http => self.http.desk.send(generation, &plans.http),
                 Hand::Power => self.power.send(generation, &plans.power),
                 Hand::Switch => self.switch.send(generation, &plans.switch),
-            }
-        }
-    }
-
-    /// One step. Whether time had to pass for it.
-    pub(crate) fn step(&mut self) -> bool {
-        let due: Vec<Victim> =
-            self.kills.extract_if(.., |(step, _)| *step == self.steps).map(|(_, victim)| victim).collect();
-        due.into_iter().for_each(|victim| self.kill(victim, AWAY));
-        assert!(self.steps < MOST_STEPS, "it goes round and round");
-        self.steps += 1;
-        self.start_processes();
-        let passed = !self.deliver();
-        if passed {
-            self.advance();
-        }
-        self.dhcp.desk.flush();
-        self.tftp.desk.flush();
-        self.http.desk.flush();
-        self.power.flush();
-        self.switch.flush();
-        judge::isolation(self);
-        passed
-    }
-
-    /// Delivers one thing that is on its way, if there is one.
-    fn deliver(&mut self) -> bool {
-        let mut ways: Vec<(Hand, bool)> = Vec::new();
-        for hand in Hand::ALL {
-            let (down, up) = match hand {
-                Hand::Dhcp => (self.dhcp.desk.has_down(), self.dhcp.desk.has_up()),
-                Hand::Tftp => (self.tftp.desk.has_down(), self.tftp.desk.has_up()),
-                Hand::Http => (self.http.desk.has_down(), self.http.desk.has_up()),
-                Hand::Power => (self.power.has_down(), self.power.has_up()),
-                Hand::Switch => (self.switch.has_down(), self.switch.has_up()),
-            };
-            ways.extend(down.then_some((hand, false)));
-            ways.extend((up && self.control.is_some()).then_some((hand, true)));
-        }
-        if ways.is_empty() {
-            return false;
-        }
-        let (hand, is_up) = ways[self.chance(ways.len())];
-        if is_up {
-            self.deliver_up(hand)
-        } else {
-            self.deliver_down(hand)
-        }
-        true
-    }
-
-    fn deliver_up(&mut self, hand: Hand) {
-        let heard = match hand {
-            Hand::Dhcp => self.dhcp.desk.deliver_up().map(Heard::Dhcp),
-            Hand::Tftp => self.tftp.desk.deliver_up().map(Heard::Tftp),
-            Hand::Http => self.http.desk.deliver_up().map(Heard::Http),
-            Hand::Power => self.power.deliver_up().map(Heard::Power),
-            Hand::Switch => self.switch.deliver_up().map(Heard::Switch),
-        };
-        let (Some(heard), Some(control)) = (heard, &mut self.control) else { return };
-        control.handle_hand(heard, self.now);
-        self.inputs += 1;
-        self.send_plans();
-        self.crash_if_broken();
-    }
-
-    fn deliver_down(&mut self, hand: Hand) {
-        let now = self.now;
-        match hand {
-            Hand::Dhcp if self.dhcp.desk.deliver_down() => self.dhcp.take_plan(now),
-            Hand::Http if self.http.desk.deliver_down() => {
-                self.http.take_plan();
-                self.machines.iter_mut().for_each(|machine| machine.wake(now));
-            }
-            Hand::Tftp => drop(self.tftp.desk.deliver_down()),
-            Hand::Power if self.power.deliver_down() => {
-                if let Some(plan) = self.power.plan() {
-                    self.power_hand.take_plan(plan, now);
-                }
-            }
-            Hand::Switch if self.switch.deliver_down() => {
-                if let Some(plan) = self.switch.plan() {
-                    self.switch_hand.take_plan(plan, now);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Time goes on to the next moment that somebody waits for, and one of those who do has its turn.
-    fn advance(&mut self) {
-        #[derive(Clone, Copy)]
-        enum Who {
-            Process,
-            Control,
-            Http,
-            Power,
-            Switch,
-            Tor,
-            Machine(usize),
-        }
-        let there = self.control.is_some();
-        let processes = [
-            self.control_starts,
-            self.dhcp.desk.poll_timeout(there),
-            self.tftp.desk.poll_timeout(there),
-            self.http.desk.poll_timeout(there),
-            self.power.poll_timeout(there),
-            self.switch.poll_timeout(there),
-        ];
-        let machines = self.machines.iter().enumerate();
-        let mut due: Vec<(Time, Who)> =
-            machines.filter_map(|(at, m)| Some((m.poll_timeout()?, Who::Machine(at)))).collect();
-        due.extend(processes.into_iter().flatten().map(|at| (at, Who::Process)));
-        let control = self.control.as_ref().and_then(Control::poll_timeout);
-        due.extend(control.map(|at| (at, Who::Control)));
-        let http = self.http.poll_timeout().filter(|_| self.http.desk.is_alive());
-        due.extend(http.map(|at| (at, Who::Http)));
-        let power = self.power_hand.poll_timeout().filter(|_| self.power.is_alive());
-        due.extend(power.map(|at| (at, Who::Power)));
-        let switch = self.switch_hand.poll_timeout().filter(|_| self.switch.is_alive());
-        due.extend(switch.map(|at| (at, Who::Switch)));
-        due.extend(self.tor.poll_timeout().map(|at| (at, Who::Tor)));
-        let next = due.iter().map(|(at, _)| *at).min().expect("somebody waits for something");
-        self.now = self.now.max(next);
-        let ready: Vec<Who> = due.iter().filter(|(at, _)| *at <= self.now).map(|(_, who)| *who).collect();
-        let now = self.now;
-        match ready[self.chance(ready.len())] {
-            Who::Process => self.start_processes(),
-            Who::Control => {
-                if let Some(control) = &mut self.control {
-                    control.handle_timeout(now);
-                    self.inputs += 1;
-                }
-                self.send_plans();
-                self.crash_if_broken();
-            }
-            Who::Http => self.http.handle_timeout(now),
-            Who::Power => {
-                let machines = &mut self.machines;
-                self.power_hand.handle_timeout(now, &mut self.power, |node| {
-                    machines.iter_mut().find(|machine| machine.name == *node).map(|machine| &mut machine.bmc)
-                });
-            }
-            Who::Switch => self.switch_hand.handle_timeout(now, &mut self.tor, &mut self.switch),
-            Who::Tor => {
-                if self.tor.handle_timeout(now) {
-                    self.switch_hand.handle_change(now);
-                }
-            }
-            Who::Machine(at) => {
-                let machine = &mut self.machines[at];
-                let port = self.tor.vlan(&machine.port);
-                let vlan = Some(port).filter(|_| !machine.faults.cable_out);
-                let (interfaces, dhcp, tftp, http) =
-                    (&self.interfaces, &mut self.dhcp, &mut self.tftp, &mut self.http);
-                machine.handle_timeout(port, &mut Net { vlan, interfaces, dhcp, tftp, http, now });
             }
         }
     }
