@@ -405,8 +405,9 @@ impl<S: Store> Control<S> {
         };
         let same = node.deployment.as_ref() == Some(&deployment);
         if node.is_failing() {
-            let text =
-                format!("what was done with node {name} failed and it is being put away: wait for that");
+            let text = format!(
+                "what was done with node {name} failed, and it is being put in quarantine: deploy it when that is over"
+            );
             return refuse(RefusalKind::Conflict, text);
         }
         match node.state {

@@ -33,13 +33,17 @@ impl Client {
                 token_file.display()
             )
         })?;
+        let token = token.trim().to_owned();
+        if token.is_empty() || !token.bytes().all(|octet| octet.is_ascii_graphic()) {
+            bail!("{} holds no token: it is one word, made by the appliance", token_file.display());
+        }
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(Duration::from_secs(5)))
             .timeout_recv_response(Some(Duration::from_secs(600)))
             .build();
         let url = url.trim_end_matches('/').to_owned();
-        Ok(Client { agent: config.into(), url, token: token.trim().to_owned() })
+        Ok(Client { agent: config.into(), url, token })
     }
 
     fn send(&self, method: Method, path: &str, body: impl AsSendBody) -> Result<Response<Body>> {

@@ -3,6 +3,7 @@
 mod debian;
 mod machine;
 mod ramdisk;
+mod setup;
 mod tiny;
 
 use std::fs;

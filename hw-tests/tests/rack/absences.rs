@@ -3,9 +3,11 @@
 use crate::judge;
 use crate::stage::{active, deploy, ready};
 use crate::world::{Victim, World};
-use control::Hand;
+use boot::Up;
+use control::{Control, Hand, Heard};
 use core::time::Duration;
 use deploy::Step;
+use store::Memory;
 
 /// A deployment, with somebody away for so long from before this step of the world; none: it was over by then.
 fn away(victim: Victim, from: usize, time: Duration) -> Option<World> {
@@ -68,4 +70,35 @@ fn a_tenant_notices_nothing_of_an_appliance_that_is_away() {
         assert_eq!(world.machine("n1").ledger.power_ons, Vec::new());
         assert_eq!(world.view("n1").provision_state.to_string(), "active");
     }
+}
+
+#[test]
+fn with_every_hand_gone_after_a_restart_patience_still_ends() {
+    let mut world = ready(1);
+    world.intend(deploy(1, 1)).unwrap();
+    world.pass(Duration::from_secs(10));
+    Hand::ALL.into_iter().for_each(|hand| world.kill(Victim::Hand(hand), Duration::from_secs(3000)));
+    world.kill(Victim::Control, Duration::from_secs(1));
+    world.run_until("the failure", |world| world.record("n1").failure.is_some());
+    let failure = world.record("n1").failure.unwrap();
+    assert!(failure.reason.contains("the power and the switch and the dhcp and the http service is away"));
+}
+
+#[test]
+fn what_a_hand_told_holds_while_its_line_is_down_and_not_beyond_its_process() {
+    let mut world = ready(1);
+    world.intend(deploy(1, 1)).unwrap();
+    world.run_until("the agent's job", |world| {
+        world.view("n1").agent.is_some_and(|agent| agent.progress.is_some())
+    });
+    let (now, name) = (world.now, crate::stage::node(1).name);
+    let control = world.control.as_mut().unwrap();
+    let agent = |control: &Control<Memory>| control.node_view(&name, now).unwrap().agent;
+    let hello = |epoch| Heard::Http(Up::Hello { hand: "http".into(), epoch, holds: None });
+    control.handle_hand(Heard::Away(Hand::Http), now);
+    assert!(agent(control).unwrap().progress.is_some());
+    control.handle_hand(hello(1), now);
+    assert!(agent(control).unwrap().progress.is_some());
+    control.handle_hand(hello(2), now);
+    assert_eq!(agent(control), None);
 }

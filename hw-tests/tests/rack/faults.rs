@@ -328,3 +328,21 @@ fn a_fault_that_passes_within_patience_leaves_no_trace() {
         }
     }
 }
+
+#[test]
+fn a_slow_switch_has_its_own_patience_after_a_slow_bmc() {
+    for step in [Step::SecurePort, Step::ReleasePort] {
+        let mut world = ready(1);
+        world.pass(Duration::from_secs(1));
+        world.intend(deploy(1, 1)).unwrap();
+        at_step(&mut world, step);
+        world.machine_mut("n1").bmc.is_deaf = true;
+        world.tor.is_away = true;
+        world.pass(Duration::from_secs(20));
+        world.machine_mut("n1").bmc.is_deaf = false;
+        world.pass(Duration::from_secs(20));
+        world.tor.is_away = false;
+        world.settle("n1", "active");
+        judge::deployed_once(&world, "n1");
+    }
+}

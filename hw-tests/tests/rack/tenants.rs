@@ -1,13 +1,12 @@
 //! Many nodes, and tenants that never meet. That they do not is judged at every step, here and everywhere.
 
 use crate::judge;
-use crate::packet::{Dress, request};
 use crate::stage::{
-    PROVISIONING, TENANTS, active, deploy, described, mac, network, node, ready, undeploy, vlan,
+    IMAGE, PROVISIONING, TENANTS, active, deploy, described, mac, network, node, ready, undeploy, vlan,
 };
 use crate::world::{AWAY, Victim, World};
-use boot::DhcpService;
-use control::Intent;
+use boot::{DhcpFact, DhcpMoment, DhcpService, Row, Up};
+use control::{Heard, Intent};
 use core::time::Duration;
 use rack::{NetworkDhcp, NetworkSpec, Purpose};
 
@@ -123,15 +122,45 @@ fn thousands_of_strangers_push_no_node_out_of_sight() {
     let mut world = ready(1);
     world.intend(deploy(1, 1)).unwrap();
     world.pass(Duration::from_secs(22));
+    let now = world.now;
+    let control = world.control.as_mut().unwrap();
     for number in 0..6000_u32 {
         let [_, a, b, c] = number.to_be_bytes();
-        let packet = request(boot::Mac([0x0a, 0, 0, a, b, c]), number, Dress::Rom, None);
-        world.dhcp.datagram(vlan(PROVISIONING), &world.interfaces, &packet, world.now);
-        world.dhcp.desk.flush();
-        world.step();
-        world.step();
+        let mac = boot::Mac([0x0a, 0, 0, a, b, c]);
+        let fact = DhcpFact::Client {
+            network: "prov".into(),
+            mac,
+            attempt: None,
+            moment: DhcpMoment::Ignored,
+            address: None,
+            architecture: None,
+            vendor_class: None,
+            ipxe: false,
+            uuid: None,
+        };
+        let row = Row { seq: 1_000_000 + u64::from(number), key: dhcp::key(&fact), fact };
+        control.handle_hand(Heard::Dhcp(Up::Fact(row)), now);
     }
+    assert_eq!(control.discovered_views().len(), 1024);
     world.settle("n1", "active");
     judge::deployed_once(&world, "n1");
-    assert_eq!(world.control.as_ref().unwrap().discovered_views().len(), 1024);
+}
+
+#[test]
+fn no_two_attempts_share_a_token_and_each_opens_only_its_own_image() {
+    let mut world = ready(2);
+    world.machine_mut("n1").faults.agent_dies = 1;
+    world.intend(deploy(1, 1)).unwrap();
+    world.intend(deploy(2, 2)).unwrap();
+    let mut tokens = std::collections::BTreeMap::new();
+    for _ in 0..2000 {
+        world.step();
+        for session in &world.control.as_ref().unwrap().plans().http.sessions {
+            tokens.insert(session.attempt.clone(), session.token.expose().to_owned());
+            assert!(session.images.iter().all(|image| *image == IMAGE));
+        }
+    }
+    assert_eq!(tokens.len(), 3, "n1 twice, n2 once: {:?}", tokens.keys());
+    let distinct: std::collections::BTreeSet<&String> = tokens.values().collect();
+    assert_eq!(distinct.len(), 3);
 }
