@@ -6,6 +6,7 @@
 use crate::artifact::{Ramdisk, Workshop, ramdisk};
 use crate::rack::{Description, Namespace, Purpose, VirtualRack, until};
 use anyhow::{Context as _, Result, bail, ensure};
+use deploy::Patience;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::fs;
@@ -16,29 +17,9 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How patient the appliance is, in seconds, as its configuration says it.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// For BMCs and switches.
-    pub hand: u64,
-    /// From power on to the boot script.
-    pub firmware: u64,
-    /// From the boot script to the ramdisk's hello.
-    pub ramdisk: u64,
-    /// Without progress of an agent.
-    pub progress: u64,
-    /// From power on to the tenant's system.
-    pub system: u64,
-    /// Attempts.
-    pub tries: u32,
-}
-
-impl Default for Patience {
-    /// Enough for a machine that is busy with other things: QEMU emulates the nodes' processors.
-    fn default() -> Patience {
-        Patience { hand: 60, firmware: 240, ramdisk: 240, progress: 90, system: 300, tries: 3 }
-    }
-}
+/// Enough patience for a machine that is busy with other things: QEMU emulates the nodes' processors.
+pub const PATIENCE: Patience =
+    Patience { hand: 60, firmware: 240, ramdisk: 240, progress: 90, system: 300, tries: 3 };
 
 /// A rack with an appliance in it. Dropped: the appliance ends, then the rack is removed; the files stay.
 #[derive(Debug)]
@@ -126,7 +107,6 @@ impl Stand {
     }
 
     fn configure(&self, patience: Patience) -> Result<()> {
-        let Patience { hand, firmware, ramdisk, progress, system, tries } = patience;
         let home = self.home.display();
         let mut text = format!(
             "[appliance]\n\
@@ -139,9 +119,8 @@ impl Stand {
              ipxe_uefi = \"/usr/lib/ipxe/snponly.efi\"\n\
              kernel = \"{home}/boot/kernel\"\n\
              initramfs = \"{home}/boot/initramfs\"\n\n\
-             [patience]\n\
-             hand = {hand}\nfirmware = {firmware}\nramdisk = {ramdisk}\nprogress = {progress}\n\
-             system = {system}\ntries = {tries}\n"
+             [patience]\n{}",
+            toml::to_string(&patience)?
         );
         for network in &self.rack.description().networks {
             let name = &network.name;

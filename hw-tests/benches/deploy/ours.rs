@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use control::StepEnded;
 use deploy::{Goal, Step};
 use hw_tests::rack::Description;
-use hw_tests::stand::{Patience, Stand};
+use hw_tests::stand::{self, Stand};
 use sansio::Time;
 use serde::Deserialize;
 use serde_json::Value;
@@ -43,7 +43,7 @@ struct Line {
 
 /// Deploys the node once on a rack of its own.
 pub(crate) fn deployed(description: &Description, directory: &Path, material: &Material) -> Result<Ours> {
-    let stand = Stand::raise(description, directory, Patience::default())?;
+    let stand = Stand::raise(description, directory, stand::PATIENCE)?;
     stand.describe()?;
     stand.kiln(&["image", "import", "bench", &material.image.display().to_string()])?;
     stand.enroll(NODE)?;

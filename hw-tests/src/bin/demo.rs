@@ -2,10 +2,10 @@
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
-use deploy::{Goal, Step};
+use deploy::{Goal, Patience, Step};
 use hw_tests::artifact::{Flavour, Workshop, system, tiny};
 use hw_tests::rack::{self, Description, Firmware, Purpose, reach};
-use hw_tests::stand::{Patience, Stand};
+use hw_tests::stand::{PATIENCE, Stand};
 use serde_json::{Value, json};
 use std::io::BufRead as _;
 use std::net::SocketAddrV4;
@@ -77,7 +77,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             hardware.memory_mib = 1024;
         }
     }
-    let patience = Patience { system: 1800, ..Patience::default() };
+    let patience = Patience { system: 1800, ..PATIENCE };
     println!("demo: raises the rack and starts the appliance in {}", arguments.dir.display());
     let stand = Stand::raise(&description, &arguments.dir, patience)?;
     stand.describe()?;

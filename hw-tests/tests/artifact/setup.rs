@@ -1,4 +1,5 @@
 //! The set-up on machines that it is not for.
+#![cfg(test)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -3,9 +3,9 @@
 
 use crate::scene::{active, at_step, chassis, deploy, described, failed, image, stand};
 use control::NodeView;
-use deploy::Seen;
+use deploy::{Patience, Seen};
 use hw_tests::rack::{Description, Firmware, Power, Vlan, until};
-use hw_tests::stand::{Patience, Stand};
+use hw_tests::stand::{PATIENCE, Stand};
 use serde_json::json;
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ fn a_cable_that_is_out_is_named_and_mended_it_goes_on() {
 
 #[test]
 fn a_port_moved_behind_our_back_is_put_back() {
-    let stand = stand("moved-once", 1, Firmware::Bios, Patience::default());
+    let stand = stand("moved-once", 1, Firmware::Bios, PATIENCE);
     stand.enroll("node1").unwrap();
     deploy(&stand, "node1", "tenant-1");
     at_step(&stand, "node1", "pxe");
@@ -132,8 +132,7 @@ fn a_corrupted_octet_of_the_image_never_becomes_a_tenants_disk() {
 
 #[test]
 fn a_node_that_loses_power_while_its_image_is_written_is_deployed_by_a_second_attempt() {
-    let stand =
-        stand("power-loss", 1, Firmware::Bios, Patience { progress: 15, tries: 3, ..Patience::default() });
+    let stand = stand("power-loss", 1, Firmware::Bios, Patience { progress: 15, tries: 3, ..PATIENCE });
     stand.enroll("node1").unwrap();
     deploy(&stand, "node1", "tenant-1");
     at_step(&stand, "node1", "write-image");

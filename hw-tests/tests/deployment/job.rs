@@ -2,7 +2,7 @@
 
 use crate::scene::{SOON, WHOLE, active, at_step, deploy, described, image, stand};
 use hw_tests::rack::{Description, Firmware, Nic, Power, ping, reach, until};
-use hw_tests::stand::Patience;
+use hw_tests::stand::PATIENCE;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// A script that says on the console whom the node reaches.
@@ -18,7 +18,7 @@ fn probe(addresses: &[(&str, Ipv4Addr)]) -> String {
 
 #[test]
 fn two_tenants_are_deployed_at_once_and_never_meet() {
-    let stand = stand("two-tenants", 2, Firmware::Bios, Patience::default());
+    let stand = stand("two-tenants", 2, Firmware::Bios, PATIENCE);
     let rack = stand.rack();
     let (one, two) = (rack.tenant("tenant-1").unwrap(), rack.tenant("tenant-2").unwrap());
     let wires = ["tenant-1", "tenant-2", "prov"].map(|name| rack.capture(name).unwrap());
@@ -89,7 +89,7 @@ fn a_node_is_deployed_by_uefi_taken_back_wiped_and_deployed_again() {
     let mut description = Description::of_nodes(1, Firmware::Uefi).unwrap();
     // The firmware's own network stack, not an iPXE ROM on the card.
     description.nodes[0].hardware.as_mut().unwrap().rom = false;
-    let stand = described("uefi-and-back", &description, Patience::default());
+    let stand = described("uefi-and-back", &description, PATIENCE);
     stand.enroll("node1").unwrap();
     let data = stand.home().join("user-data");
     std::fs::write(&data, "what the tenant wants to say").unwrap();
@@ -144,8 +144,7 @@ fn holds_image(stand: &hw_tests::stand::Stand, node: &str) {
 fn a_server_with_an_e1000_card_is_deployed() {
     let mut description = Description::of_nodes(1, Firmware::Bios).unwrap();
     description.nodes[0].hardware.as_mut().unwrap().nic = Nic::E1000;
-    let stand =
-        hw_tests::stand::Stand::raise(&description, &crate::scene::directory("e1000"), Patience::default());
+    let stand = hw_tests::stand::Stand::raise(&description, &crate::scene::directory("e1000"), PATIENCE);
     let stand = stand.unwrap();
     stand.describe().unwrap();
     // The small kernel has no driver for it.
@@ -159,7 +158,7 @@ fn a_server_with_an_e1000_card_is_deployed() {
 
 #[test]
 fn a_machine_nobody_enrolled_is_held_and_discovered() {
-    let stand = stand("discovered", 1, Firmware::Bios, Patience::default());
+    let stand = stand("discovered", 1, Firmware::Bios, PATIENCE);
     let rack = stand.rack();
     rack.set_vlan_behind_our_back("node1", hw_tests::rack::Vlan::new(100).unwrap()).unwrap();
     let bmc = &rack.description().node("node1").unwrap().bmc;
@@ -185,7 +184,7 @@ fn a_machine_nobody_enrolled_is_held_and_discovered() {
 fn a_server_with_256_mib_of_memory_is_deployed() {
     let mut description = Description::of_nodes(1, Firmware::Bios).unwrap();
     description.nodes[0].hardware.as_mut().unwrap().memory_mib = 256;
-    let stand = described("small-memory", &description, Patience::default());
+    let stand = described("small-memory", &description, PATIENCE);
     stand.enroll("node1").unwrap();
     deploy(&stand, "node1", "tenant-1");
     active(&stand, "node1", "tenant-1");

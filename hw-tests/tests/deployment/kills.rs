@@ -3,13 +3,13 @@
 
 use crate::scene::{active, chassis, deploy, stand};
 use hw_tests::rack::{Firmware, until};
-use hw_tests::stand::{Patience, Stand};
+use hw_tests::stand::{PATIENCE, Stand};
 
 const STEPS: [&str; 7] = ["secure-port", "pxe", "agent", "write-image", "release-port", "boot", "verify"];
 
 /// Kills services whenever the node enters another step, until it is active.
 fn killed_at_every_step(test: &str, victims: &[&str]) {
-    let stand = stand(test, 1, Firmware::Bios, Patience::default());
+    let stand = stand(test, 1, Firmware::Bios, PATIENCE);
     stand.enroll("node1").unwrap();
     let power_cycles =
         |stand: &Stand| chassis(stand, "node1").iter().filter(|line| line.starts_with("on, ")).count();

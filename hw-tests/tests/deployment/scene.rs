@@ -1,9 +1,10 @@
 //! A stand for one test, its nodes enrolled and its image imported.
 
 use control::NodeView;
+use deploy::Patience;
 use hw_tests::artifact::{Flavour, Greeting, Workshop, tiny};
 use hw_tests::rack::{Description, Firmware, reach, until};
-use hw_tests::stand::{Patience, Stand};
+use hw_tests::stand::Stand;
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::time::Duration;
