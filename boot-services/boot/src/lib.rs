@@ -21,6 +21,7 @@ mod agent;
 mod desk;
 mod dhcp;
 mod http;
+mod iscsi;
 mod tftp;
 mod wire;
 mod words;
@@ -29,6 +30,12 @@ pub use agent::{AgentLine, HandLine};
 pub use desk::{Desk, Refused};
 pub use dhcp::{Boot, DhcpFact, DhcpHost, DhcpMoment, DhcpNetwork, DhcpPlan, DhcpService, Pool, Prefix};
 pub use http::{HttpAsset, HttpFact, HttpPlan, Script, Session, SessionState};
+pub use iscsi::{
+    Backing, IscsiChap, IscsiFact, IscsiLun, IscsiPlan, IscsiSession, IscsiTarget, Push, PushState,
+    VolumePlan, VolumeSource, VolumeState, VolumeWish,
+};
 pub use tftp::{TftpFact, TftpFile, TftpListen, TftpPlan};
 pub use wire::{Down, Generation, MAX_LINE, Row, Up, VERSION};
-pub use words::{Architecture, Attempt, Device, Digest, DiskHint, Json, Mac, NodeName, NotAWord, Secret};
+pub use words::{
+    Architecture, Attempt, Device, Digest, DiskHint, Iqn, Json, Mac, NodeName, NotAWord, Secret, VolumeId,
+};

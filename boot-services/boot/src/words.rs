@@ -203,8 +203,81 @@ name! {
 }
 
 name! {
+    /// A volume's name: letters, digits and hyphens, at most 100.
+    VolumeId, 100, "a volume's name of letters, digits and hyphens, at most 100", '-'
+}
+
+name! {
     /// A network interface of this machine, as the kernel names it (at most 15 characters).
     Device, 15, "an interface name of at most 15 letters, digits, hyphens, underscores, dots or at-signs", '-' | '_' | '.' | '@'
+}
+
+/// An iSCSI name: `iqn.` with a month, a reversed domain and a text, `eui.` or `naa.` with hexadecimal
+/// digits (RFC 7143, 4.2.7); at most 223 octets, kept in lower case.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Iqn(String);
+
+impl Iqn {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Iqn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for Iqn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Iqn {
+    type Err = NotAWord;
+
+    fn from_str(text: &str) -> Result<Iqn, NotAWord> {
+        let wrong = || NotAWord::new("an iSCSI name such as iqn.2026-01.com.example:host1", text);
+        let name = text.to_ascii_lowercase();
+        let hexadecimal = |digits: &str, lengths: &[usize]| {
+            lengths.contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit())
+        };
+        let form = match (name.get(..4), name.get(4..)) {
+            (Some("iqn."), Some(rest)) => {
+                let month = rest.get(..8).is_some_and(|date| {
+                    date.bytes().enumerate().all(|(at, b)| match at {
+                        4 => b == b'-',
+                        7 => b == b'.',
+                        _ => b.is_ascii_digit(),
+                    })
+                });
+                month && rest.len() > 8
+            }
+            (Some("eui."), Some(digits)) => hexadecimal(digits, &[16]),
+            (Some("naa."), Some(digits)) => hexadecimal(digits, &[16, 32]),
+            _ => false,
+        };
+        let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b':'));
+        if form && letters && name.len() <= 223 { Ok(Iqn(name)) } else { Err(wrong()) }
+    }
+}
+
+impl TryFrom<String> for Iqn {
+    type Error = NotAWord;
+
+    fn try_from(text: String) -> Result<Iqn, NotAWord> {
+        text.parse()
+    }
+}
+
+impl From<Iqn> for String {
+    fn from(name: Iqn) -> String {
+        name.0
+    }
 }
 
 /// A text that is not for logs: it prints as `***` and says itself only where it is asked to.
