@@ -12,9 +12,10 @@
 mod order;
 mod status;
 
-pub use order::{ConfigDrive, ImageRef, Job, JobId, Order, Task};
+pub use order::{ConfigDrive, Export, ImageRef, Job, JobId, Order, Task};
 pub use status::{
-    Disk, Failure, FailureKind, Inventory, JobState, JobStatus, Nic, Outcome, Phase, Progress, Status,
+    Disk, Exported, Failure, FailureKind, Inventory, JobState, JobStatus, Nic, Outcome, Phase, Progress,
+    Status,
 };
 
 /// The version of this protocol. An agent is always served by the appliance that gave it to the node, so

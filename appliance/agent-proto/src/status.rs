@@ -30,10 +30,25 @@ pub struct JobStatus {
 pub enum JobState {
     /// Under way.
     Running(Progress),
+    /// The disk can be logged in to, and stays so until another job is ordered.
+    Exported(Exported),
     /// Done.
     Done(Outcome),
     /// It cannot be done; the agent waits for another order.
     Failed(Failure),
+}
+
+/// A disk that is exported.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exported {
+    /// The disk's kernel name.
+    pub disk: String,
+    /// Its octets.
+    pub size: u64,
+    /// The TCP port.
+    pub port: u16,
+    /// How many are logged in.
+    pub sessions: u32,
 }
 
 /// How far a job is.
@@ -81,6 +96,11 @@ pub enum Outcome {
         kept_bytes: u64,
         /// Milliseconds of writing, and of reading back.
         millis: (u64, u64),
+    },
+    /// The disk that was exported is finished.
+    Finished {
+        /// Its kernel name.
+        disk: String,
     },
     /// The disks are wiped.
     Erased {
