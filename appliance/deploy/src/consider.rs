@@ -1,5 +1,5 @@
-use crate::{Arrow, Journey, Patience, Sight, Step, arrows, leg, missing, place, route};
-use agent_proto::FailureKind;
+use crate::{Arrow, Journey, Patience, Sight, Step, VolumeSight, arrows, leg, missing, place, route};
+use boot::VolumeState;
 use rack::BmcTrouble;
 use sansio::Time;
 
@@ -105,10 +105,13 @@ fn hopeless(journey: &Journey, sight: &Sight) -> Option<String> {
             port.link.port, port.link.switch, port.wanted, port.drifts
         ));
     }
-    let failure = sight.job_failure(journey)?;
-    match failure.kind {
-        // The hand that serves images may have been away; another attempt may find it.
-        FailureKind::NoImage if journey.attempt < 2 => None,
-        _ => Some(failure.text.clone()),
+    if journey.step == Step::Clone
+        && let Some(VolumeSight { id, state: Some(VolumeState::Failed { why }), .. }) = &sight.root
+    {
+        return Some(format!("volume {id}: {why}"));
+    }
+    match sight.job_failure(journey)? {
+        (_, true) if journey.attempt < 2 => None,
+        (text, _) => Some(text.to_owned()),
     }
 }

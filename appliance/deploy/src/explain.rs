@@ -1,8 +1,8 @@
-use crate::{Journey, Place, PortSight, Sight, Step, place};
+use crate::{Journey, Offer, Place, PortSight, Sight, Step, leg, place};
 use agent_proto::Phase;
-use boot::DhcpMoment;
+use boot::{DhcpMoment, PushState, VolumeState};
 use core::fmt;
-use rack::{LinkState, Power};
+use rack::{DeployInterface, LinkState, Power};
 use serde::{Deserialize, Serialize};
 
 /// One arrow of the picture of a deployment: something that has to be seen.
@@ -53,7 +53,10 @@ pub fn arrows(journey: &Journey, sight: &Sight) -> Vec<Arrow> {
         };
         arrows.push(Arrow { what, seen, last_seen });
     };
-    let off_first = matches!(journey.step, Step::SecurePort | Step::ReleasePort | Step::Park | Step::Disarm);
+    let off_first = matches!(
+        journey.step,
+        Step::SecurePort | Step::ReleasePort | Step::Park | Step::Clone | Step::Disarm
+    ) || journey.step == Step::Fence && !journey.off_by_hand;
     match journey.step {
         Step::Bmc => arrow("the BMC answers".into(), sight.bmc_answers(), power_seen(journey, sight)),
         _ if off_first => {
@@ -75,11 +78,13 @@ pub fn arrows(journey: &Journey, sight: &Sight) -> Vec<Arrow> {
                 network(place(journey))
             );
             let fresh = port.wish.as_ref() == Some(&journey.wish());
-            let placed = port.is_placed() && (fresh || !(off_first || journey.step == Step::Quarantine));
+            let placed = port.is_placed()
+                && (fresh || !(off_first || matches!(journey.step, Step::Quarantine | Step::Fence)));
             arrow(what, placed, port_seen(port));
         }
     }
-    let ramdisk = matches!(journey.step, Step::Pxe | Step::Agent | Step::WriteImage | Step::Erase);
+    let ramdisk = leg(journey).wish.offer == Offer::Ramdisk;
+    let san = leg(journey).wish.offer == Offer::San && journey.step != Step::ReleasePort;
     if ramdisk || matches!(journey.step, Step::Boot | Step::Verify) {
         let on = match journey.step {
             Step::Boot => sight.is_on(journey),
@@ -107,12 +112,35 @@ pub fn arrows(journey: &Journey, sight: &Sight) -> Vec<Arrow> {
         );
         arrow("its ramdisk says hello".into(), agent, agent_seen(journey, sight));
     }
-    if matches!(journey.step, Step::WriteImage | Step::Erase) {
-        let what = match journey.step {
-            Step::WriteImage => "its agent says that the image is written and read back",
-            _ => "its agent says that the disks are wiped",
+    if let Some((what, done)) = work(journey, sight) {
+        arrow(what.into(), done, job_seen(journey, sight));
+    }
+    if journey.step == Step::Clone {
+        for (what, seen, last_seen) in volume_seen(sight) {
+            arrow(what, seen, last_seen);
+        }
+    }
+    if san && journey.step == Step::Verify {
+        let client = sight.san_client.as_ref().filter(|c| c.attempt == Some(journey.system()));
+        let on = sight.seen_by_tenant(journey) || !sight.sessions.is_empty();
+        let seen = client.map_or_else(
+            || format!("nothing from it since it was switched on{}", link_seen(sight)),
+            |c| client_seen(c.moment, c.address.map(|a| a.to_string())),
+        );
+        let script = sight.san_script_fetched(journey);
+        let asked = client.is_some() || script || on;
+        arrow("a DHCP DISCOVER comes from it on the network it boots from".into(), asked, seen);
+        let fetched = if script { "fetched" } else { "not fetched since it was switched on" };
+        arrow("it fetches its boot script".into(), script || on, fetched.into());
+        let sessions = if sight.sessions.is_empty() {
+            "no session of its".to_owned()
+        } else {
+            format!("logged in from {}", sight.sessions.join(" and "))
         };
-        arrow(what.into(), sight.job_done(journey), job_seen(journey, sight));
+        arrow("it logs in to its volume".into(), on, sessions);
+    }
+    if matches!(journey.step, Step::Fence | Step::Quarantine | Step::Park) && !sight.open_to_it.is_empty() {
+        arrow("nothing of it can reach its volumes".into(), false, sight.open_to_it.join("; "));
     }
     if journey.step == Step::Verify {
         let client = sight.tenant_client.as_ref().filter(|c| c.attempt == Some(journey.system()));
@@ -145,6 +173,49 @@ pub fn missing(journey: &Journey, sight: &Sight) -> String {
         || format!("nothing is missing at {}{away}", journey.step),
         |arrow| format!("waits until {}; last seen: {}{away}", arrow.what, arrow.last_seen),
     )
+}
+
+/// What its agent, or the appliance, has to do at a step, and whether that is done.
+fn work(journey: &Journey, sight: &Sight) -> Option<(&'static str, bool)> {
+    let done = sight.job_done(journey);
+    Some(match (journey.step, journey.interface) {
+        (Step::Export, _) => ("its agent says that its disk is exported", sight.exported(journey).is_some()),
+        (Step::WriteImage, DeployInterface::Iscsi) => (
+            "the iscsi service says that the image is written to its disk and read back",
+            sight.pushed(journey),
+        ),
+        (Step::WriteImage, _) => ("its agent says that the image is written and read back", done),
+        (Step::Finish, _) => ("its agent says that the disk is finished", done),
+        (Step::Erase, _) => ("its agent says that the disks are wiped", done),
+        _ => return None,
+    })
+}
+
+/// Whether its volume is made, and whether it is exported: what has to be so, whether it is, what was seen.
+fn volume_seen(sight: &Sight) -> [(String, bool, String); 2] {
+    let Some(root) = &sight.root else {
+        let none = "none: undeploy it and deploy it again";
+        return [
+            ("it has a volume to boot from".into(), false, none.into()),
+            ("it is exported to this node alone".into(), false, none.into()),
+        ];
+    };
+    let (made, seen) = match &root.state {
+        Some(VolumeState::Ready { .. }) => (true, "there".to_owned()),
+        Some(VolumeState::Gone) => (false, "not there yet".to_owned()),
+        Some(VolumeState::Failed { why }) => (false, why.clone()),
+        None => (false, "nothing from the iscsi service yet".to_owned()),
+    };
+    let exported = match (&root.trouble, root.exported) {
+        (Some(trouble), _) => trouble.clone(),
+        (None, true) => "exported".to_owned(),
+        (None, false) => "not exported yet".to_owned(),
+    };
+    let good = root.exported && root.trouble.is_none();
+    [
+        (format!("volume {} is made of the image", root.id), made, seen),
+        ("it is exported to this node alone".to_owned(), good, exported),
+    ]
 }
 
 fn network(place: Place) -> &'static str {
@@ -222,8 +293,12 @@ fn agent_seen(journey: &Journey, sight: &Sight) -> String {
 }
 
 fn job_seen(journey: &Journey, sight: &Sight) -> String {
-    if let Some(failure) = sight.job_failure(journey) {
-        return failure.text.clone();
+    if let Some((failure, _)) = sight.job_failure(journey) {
+        return failure.to_owned();
+    }
+    if let Some(PushState::Connecting { last }) = sight.push(journey) {
+        let last = last.as_deref().unwrap_or("not tried yet");
+        return format!("logging in to its disk: {last}");
     }
     let at = sight.job_progress(journey).map_or_else(
         || "not begun".to_owned(),

@@ -1,7 +1,7 @@
 use crate::{Arrow, Step, route};
-use boot::{Attempt, Digest, NodeName};
+use boot::{Attempt, Digest, NodeName, VolumeId};
 use core::fmt;
-use rack::{ImageName, NetworkName};
+use rack::{DeployInterface, ImageName, NetworkName};
 use sansio::Time;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,8 @@ pub enum Goal {
     Delete,
     /// To become available.
     Clean,
+    /// To be shut out of its networks and volumes, which another node takes over.
+    Fence,
 }
 
 impl fmt::Display for Goal {
@@ -26,6 +28,7 @@ impl fmt::Display for Goal {
             Goal::Deploy => "deploy",
             Goal::Delete => "delete",
             Goal::Clean => "clean",
+            Goal::Fence => "fence",
         })
     }
 }
@@ -43,6 +46,12 @@ pub struct Deployment {
     pub network: NetworkName,
     /// The config drive made from the user data, by its digest and size; none: none is written.
     pub config_drive: Option<(Digest, u64)>,
+    /// How the image comes to the node.
+    #[serde(default)]
+    pub interface: DeployInterface,
+    /// The volume it boots from; none: it boots from its own disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<VolumeId>,
 }
 
 /// One piece of long work on one node; journalled at every step.
@@ -70,6 +79,12 @@ pub struct Journey {
     /// in quarantine, so that what runs on it meets nobody.
     #[serde(default)]
     pub off_seen: bool,
+    /// How the image comes to the node.
+    #[serde(default)]
+    pub interface: DeployInterface,
+    /// Whether somebody answers for it that the node is off, because its BMC does not.
+    #[serde(default)]
+    pub off_by_hand: bool,
     /// Why it failed; it is on its way into quarantine then.
     pub failure: Option<Failure>,
 }
@@ -103,10 +118,32 @@ impl Journey {
             since: now,
             heard: now,
             off_seen: false,
+            interface: DeployInterface::Direct,
+            off_by_hand: false,
             failure: None,
         };
         journey.step = route(&journey)[0].step;
         journey
+    }
+
+    /// The same, with the image to come to the node in a way of its own.
+    #[must_use]
+    pub fn by(mut self, interface: DeployInterface) -> Journey {
+        self.interface = interface;
+        self.step = route(&self)[0].step;
+        self
+    }
+
+    /// The same, with somebody's word for it that the node is off.
+    #[must_use]
+    pub fn off_by_hand(mut self) -> Journey {
+        self.off_by_hand = true;
+        self
+    }
+
+    /// Whether the node's volumes are exported to it meanwhile.
+    pub fn exports(&self) -> bool {
+        self.goal == Goal::Deploy && self.interface == DeployInterface::San && self.failure.is_none()
     }
 
     /// Goes to a step, which begins now.

@@ -10,6 +10,9 @@
 //!                 ▲          │       │          │               ▲           │        │
 //!                 └──────────┴───────┴──────────┘               └───────────┴────────┘
 //!                        (out of patience: again)
+//!   by push:  … agent ─► export ─► write-image ─► finish ─► release-port …
+//!   from SAN: clone ─► release-port ─► boot ─► verify ─► active
+//!   fence:   fence ─► its volumes and networks go to another node
 //!   delete:  park ─► cleaning's route
 //!   clean:   secure-port ─► pxe ─► agent ─► erase ─► park ─► available
 //!   manage:  bmc ─► park ─► manageable
@@ -32,7 +35,7 @@ pub use consider::{Verdict, consider};
 pub use explain::{Arrow, Seen, arrows, missing};
 pub use journey::{Deployment, Failure, Goal, Journey};
 pub use route::{Leg, Offer, Patience, Place, Step, Wish, Work, leg, place, position, route};
-pub use sight::{AgentSight, ClientSight, PortSight, Sight};
+pub use sight::{AgentSight, ClientSight, PortSight, Sight, VolumeSight};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 use crate::{Goal, Journey, Sight};
 use core::fmt;
 use core::time::Duration;
-use rack::{BootDevice, Power, ProvisionState};
+use rack::{BootDevice, DeployInterface, Power, ProvisionState};
 use serde::{Deserialize, Serialize};
 
 /// A stretch of a journey. The names are shown to people and stand in reports.
@@ -16,8 +16,14 @@ pub enum Step {
     Pxe,
     /// Its ramdisk says hello.
     Agent,
+    /// Its agent exports its disk.
+    Export,
     /// The image goes onto its disk.
     WriteImage,
+    /// Its agent finishes the disk that the appliance has written.
+    Finish,
+    /// A clone of the image is made and exported to it.
+    Clone,
     /// Its disks are wiped.
     Erase,
     /// The node is off and its port is in the tenant's VLAN.
@@ -28,6 +34,8 @@ pub enum Step {
     Verify,
     /// The node is off and its ports are in quarantine.
     Park,
+    /// The node is off, its ports are in quarantine and it is logged in to nothing.
+    Fence,
     /// A journey failed: its ports go to quarantine.
     Quarantine,
     /// A journey failed: its boot override is cleared and it is switched off, if its BMC obeys.
@@ -41,12 +49,16 @@ impl fmt::Display for Step {
             Step::SecurePort => "secure-port",
             Step::Pxe => "pxe",
             Step::Agent => "agent",
+            Step::Export => "export",
             Step::WriteImage => "write-image",
+            Step::Finish => "finish",
+            Step::Clone => "clone",
             Step::Erase => "erase",
             Step::ReleasePort => "release-port",
             Step::Boot => "boot",
             Step::Verify => "verify",
             Step::Park => "park",
+            Step::Fence => "fence",
             Step::Quarantine => "quarantine",
             Step::Disarm => "disarm",
         })
@@ -60,7 +72,8 @@ pub enum Place {
     Provisioning,
     /// The boot port in the cleaning network, the others in quarantine.
     Cleaning,
-    /// The boot port in the tenant's network, the others in quarantine.
+    /// The boot port in the tenant's network, its storage port in that network's storage network, the others
+    /// in quarantine.
     Tenant,
     /// All in quarantine.
     Quarantine,
@@ -73,6 +86,8 @@ pub enum Offer {
     Nothing,
     /// The deploy ramdisk.
     Ramdisk,
+    /// Its volume, from its tenant's network or that network's storage network.
+    San,
 }
 
 /// What the agent is to do.
@@ -82,6 +97,12 @@ pub enum Work {
     Nothing,
     /// Write the image.
     Write,
+    /// Export the disk.
+    Export,
+    /// Go on exporting it, while the appliance writes the image.
+    Push,
+    /// Finish the disk that was exported.
+    Finish,
     /// Wipe the disks.
     Erase,
 }
@@ -205,9 +226,44 @@ static DEPLOY: [Leg; 7] = [
          until |j, s| s.seen_by_tenant(j), system, again ReleasePort),
 ];
 
-static DELETE: [Leg; 1] = [
-    leg!(Park: OFF, Quarantine, Nothing, Nothing; Deleting; until |j, s| s.is_off(j) && s.ports_placed(j), hand),
+/// The appliance writes the disk that the agent exports.
+static PUSH: [Leg; 9] = [
+    DEPLOY[0],
+    DEPLOY[1],
+    DEPLOY[2],
+    leg!(Export: ON_PXE, Provisioning, Ramdisk, Export; Deploying;
+         until |j, s| s.exported(j).is_some(), progress, again SecurePort),
+    leg!(WriteImage: ON_PXE, Provisioning, Ramdisk, Push; Deploying;
+         until |j, s| s.pushed(j), progress, again SecurePort),
+    leg!(Finish: ON_PXE, Provisioning, Ramdisk, Finish; Deploying;
+         until |j, s| s.job_done(j), progress, again SecurePort),
+    DEPLOY[4],
+    DEPLOY[5],
+    DEPLOY[6],
 ];
+
+/// The node boots a clone of the image from the appliance.
+static SAN: [Leg; 4] = [
+    leg!(Clone: OFF, Quarantine, Nothing, Nothing; Deploying;
+         until |j, s| s.is_off(j) && s.ports_placed(j) && s.root_exported(), progress),
+    leg!(ReleasePort: OFF, Tenant, San, Nothing; Deploying;
+         until |j, s| s.is_off(j) && s.ports_placed(j), hand),
+    leg!(Boot: ON_PXE, Tenant, San, Nothing; Deploying;
+         until |j, s| s.is_on(j), hand, again ReleasePort),
+    leg!(Verify: ON_PXE, Tenant, San, Nothing; Deploying;
+         until |j, s| s.seen_by_tenant(j), system, again ReleasePort),
+];
+
+static DELETE: [Leg; 1] = [leg!(Park: OFF, Quarantine, Nothing, Nothing; Deleting;
+         until |j, s| s.is_off(j) && s.ports_placed(j) && s.shut_out(), hand)];
+
+/// Its volumes go to another node when nothing of this one can write to them any more.
+static FENCE: [Leg; 1] = [leg!(Fence: OFF, Quarantine, Nothing, Nothing; Deleting;
+         until |j, s| s.is_off(j) && s.ports_placed(j) && s.shut_out(), hand)];
+
+/// The same, where somebody answers for its being off.
+static FENCE_BY_HAND: [Leg; 1] = [leg!(Fence: None, Quarantine, Nothing, Nothing; Deleting;
+         until |j, s| s.ports_placed(j) && s.shut_out(), hand)];
 
 static CLEAN: [Leg; 5] = [
     leg!(SecurePort: OFF, Cleaning, Nothing, Nothing; Cleaning;
@@ -223,7 +279,8 @@ static CLEAN: [Leg; 5] = [
 
 /// Every failure ends by this road, whatever its goal was; what it cannot reach it leaves as evidence.
 static FAIL: [Leg; 2] = [
-    leg!(Quarantine: None, Quarantine, Nothing, Nothing; Deploying; until |j, s| s.ports_placed(j), hand),
+    leg!(Quarantine: None, Quarantine, Nothing, Nothing; Deploying;
+         until |j, s| s.ports_placed(j) && s.shut_out(), hand),
     leg!(Disarm: OFF, Quarantine, Nothing, Nothing; Deploying; until |j, s| s.is_off(j), hand),
 ];
 
@@ -234,9 +291,15 @@ pub fn route(journey: &Journey) -> &'static [Leg] {
     }
     match journey.goal {
         Goal::Manage => &MANAGE,
-        Goal::Deploy => &DEPLOY,
+        Goal::Deploy => match journey.interface {
+            DeployInterface::Direct => &DEPLOY,
+            DeployInterface::Iscsi => &PUSH,
+            DeployInterface::San => &SAN,
+        },
         Goal::Delete => &DELETE,
         Goal::Clean => &CLEAN,
+        Goal::Fence if journey.off_by_hand => &FENCE_BY_HAND,
+        Goal::Fence => &FENCE,
     }
 }
 

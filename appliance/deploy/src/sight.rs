@@ -1,6 +1,6 @@
 use crate::{Journey, Step};
-use agent_proto::{Failure, JobState, Outcome, Progress, Status};
-use boot::{Architecture, Attempt, DhcpMoment};
+use agent_proto::{Exported, FailureKind, JobState, Outcome, Phase, Progress, Status};
+use boot::{Architecture, Attempt, DhcpMoment, PushState, VolumeId, VolumeState};
 use rack::{BmcTrouble, LinkState, LocalLink, PortMode, Power, Vlan};
 use std::net::Ipv4Addr;
 
@@ -29,6 +29,31 @@ pub struct Sight {
     pub agent: Option<AgentSight>,
     /// What was seen of it on the tenant's network.
     pub tenant_client: Option<ClientSight>,
+    /// What was seen of it on the network it boots from a volume on.
+    pub san_client: Option<ClientSight>,
+    /// The boot whose script, to boot from its volume, was fetched last.
+    pub san_script: Option<Attempt>,
+    /// The attempt whose disk the appliance writes, and how that stands.
+    pub push: Option<(Attempt, PushState)>,
+    /// The volume it boots from.
+    pub root: Option<VolumeSight>,
+    /// From where it is logged in to its volumes.
+    pub sessions: Vec<String>,
+    /// What is still open to it, or cannot be known not to be, of the volumes it had; for sentences.
+    pub open_to_it: Vec<String>,
+}
+
+/// A volume.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VolumeSight {
+    /// Which.
+    pub id: VolumeId,
+    /// How it stands; none: not known.
+    pub state: Option<VolumeState>,
+    /// Whether this node, and nobody else, can log in to it.
+    pub exported: bool,
+    /// What keeps its target from being exported.
+    pub trouble: Option<String>,
 }
 
 /// One of its switch ports.
@@ -123,25 +148,68 @@ impl Sight {
     pub fn job_done(&self, journey: &Journey) -> bool {
         match self.job(journey) {
             Some(JobState::Done(Outcome::Written { .. })) => journey.step == Step::WriteImage,
+            Some(JobState::Done(Outcome::Finished { .. })) => journey.step == Step::Finish,
             Some(JobState::Done(Outcome::Erased { .. })) => journey.step == Step::Erase,
             _ => false,
         }
     }
 
-    /// How far this attempt's job is.
-    pub fn job_progress(&self, journey: &Journey) -> Option<Progress> {
+    /// The disk that this attempt's agent exports.
+    pub fn exported(&self, journey: &Journey) -> Option<&Exported> {
         match self.job(journey) {
-            Some(JobState::Running(progress)) => Some(*progress),
+            Some(JobState::Exported(exported)) => Some(exported),
             _ => None,
         }
     }
 
-    /// Why this attempt's job cannot be done.
-    pub fn job_failure(&self, journey: &Journey) -> Option<&Failure> {
-        match self.job(journey) {
-            Some(JobState::Failed(failure)) => Some(failure),
+    /// Whether the appliance has written this attempt's disk and read it back.
+    pub fn pushed(&self, journey: &Journey) -> bool {
+        matches!(self.push(journey), Some(PushState::Done { .. }))
+    }
+
+    /// How the writing of this attempt's disk by the appliance stands.
+    pub fn push(&self, journey: &Journey) -> Option<&PushState> {
+        self.push.as_ref().filter(|(attempt, _)| *attempt == journey.attempt()).map(|(_, state)| state)
+    }
+
+    /// Whether it has fetched this boot's script to boot from its volume.
+    pub fn san_script_fetched(&self, journey: &Journey) -> bool {
+        self.san_script.as_ref() == Some(&journey.system())
+    }
+
+    /// How far this attempt's job is.
+    pub fn job_progress(&self, journey: &Journey) -> Option<Progress> {
+        let at = |phase, done: u64, total: u64| Some(Progress { phase, done, total });
+        match (self.push(journey), self.job(journey)) {
+            (Some(PushState::Writing { done, total }), _) => at(Phase::Write, *done, *total),
+            (Some(PushState::ReadingBack { done, total }), _) => at(Phase::Verify, *done, *total),
+            (_, Some(JobState::Running(progress))) => Some(*progress),
             _ => None,
         }
+    }
+
+    /// Why this attempt's job cannot be done, and whether another attempt may find it otherwise.
+    pub fn job_failure(&self, journey: &Journey) -> Option<(&str, bool)> {
+        match (self.push(journey), self.job(journey)) {
+            (Some(PushState::Failed { why }), _) => Some((why, false)),
+            // The hand that serves images may have been away.
+            (_, Some(JobState::Failed(failure))) => {
+                Some((&failure.text, failure.kind == FailureKind::NoImage))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the volume it boots from is there and exported to it.
+    pub fn root_exported(&self) -> bool {
+        self.root.as_ref().is_some_and(|root| {
+            root.exported && root.trouble.is_none() && matches!(root.state, Some(VolumeState::Ready { .. }))
+        })
+    }
+
+    /// Whether it is logged in to nothing, and cannot be.
+    pub fn shut_out(&self) -> bool {
+        self.open_to_it.is_empty()
     }
 
     /// Whether this boot's system has an address on the tenant's network, or was seen using one.

@@ -9,14 +9,24 @@ use crate::{Failure, Goal, Journey, Patience, PortSight, Sight, Step, leg, route
 use agent_proto::Outcome;
 use boot::Attempt;
 use core::time::Duration;
-use rack::{BootDevice, LinkState, LocalLink, PortMode, Power, Vlan};
+use rack::{BootDevice, DeployInterface, LinkState, LocalLink, PortMode, Power, Vlan};
 use sansio::Time;
 
-const GOALS: [Goal; 4] = [Goal::Manage, Goal::Deploy, Goal::Delete, Goal::Clean];
+const GOALS: [Goal; 5] = [Goal::Manage, Goal::Deploy, Goal::Delete, Goal::Clean, Goal::Fence];
 const BEGAN: Time = Time::from_secs(1000);
 
 fn begun(goal: Goal) -> Journey {
     Journey::begin("n1".parse().unwrap(), 4, goal, BEGAN)
+}
+
+/// A journey of each kind there is, at its beginning.
+fn kinds() -> Vec<Journey> {
+    let others = [
+        begun(Goal::Deploy).by(DeployInterface::Iscsi),
+        begun(Goal::Deploy).by(DeployInterface::San),
+        Journey { off_by_hand: true, ..begun(Goal::Fence) },
+    ];
+    GOALS.into_iter().map(begun).chain(others).collect()
 }
 
 fn at(goal: Goal, step: Step) -> Journey {
@@ -34,10 +44,11 @@ fn failing(goal: Goal, step: Step) -> Journey {
     Journey { step, failure: Some(failure), ..begun(goal) }
 }
 
-/// Every goal at every one of its steps.
+/// Every kind at every one of its steps.
 fn hopeful() -> Vec<Journey> {
-    let steps = |goal| route(&begun(goal)).iter().map(move |leg| at(goal, leg.step));
-    GOALS.into_iter().flat_map(steps).collect()
+    let steps =
+        |kind: Journey| route(&kind).iter().map(move |leg| Journey { step: leg.step, ..kind.clone() });
+    kinds().into_iter().flat_map(steps).collect()
 }
 
 /// The same, and those that failed, on their way into quarantine.
@@ -57,6 +68,7 @@ fn outcome(step: Step) -> Outcome {
             kept_bytes: 0,
             millis: (900, 300),
         },
+        Step::Finish => Outcome::Finished { disk: "sda".into() },
         _ => Outcome::Erased { disks: vec!["sda".into()] },
     }
 }

@@ -264,10 +264,10 @@ impl Pursuit {
             (Power::On, false) => {
                 self.step = match wish.boot {
                     None => Step::Act(Control::On),
-                    Some(BootWish { device, uefi }) => {
+                    Some(BootWish { device, uefi, persistent }) => {
                         let flags = match device {
                             BootDevice::None => BootFlags::none(),
-                            _ => BootFlags::once(code(device), uefi),
+                            _ => BootFlags { persistent, ..BootFlags::once(code(device), uefi) },
                         };
                         Step::Flags { flags, at: 0 }
                     }

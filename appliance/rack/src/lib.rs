@@ -9,8 +9,9 @@ mod network;
 mod node;
 mod power;
 mod switch;
+mod volume;
 
-pub use boot::DiskHint;
+pub use boot::{DiskHint, VolumeId};
 pub use network::{NetworkDhcp, NetworkName, NetworkSpec, Purpose, Vlan};
 pub use node::{BmcSpec, Firmware, ImageName, LocalLink, NodeSpec, PortSpec, ProvisionState};
 pub use power::{BmcPlan, BmcTrouble, BootDevice, BootWish, Power, PowerFact, PowerPlan, PowerWish};
@@ -18,3 +19,4 @@ pub use switch::{
     LinkState, PortFact, PortMode, PortWish, SwitchDriver, SwitchEntry, SwitchFact, SwitchName, SwitchPlan,
     SwitchPort, SwitchSpec,
 };
+pub use volume::{DeployInterface, VolumeSpec};

@@ -122,6 +122,10 @@ pub struct NetworkSpec {
     /// The appliance's interface on it; none: the one of its configuration that has this name or VLAN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Device>,
+    /// The storage network by which a tenant's machines reach their volumes, with a port of their own; none:
+    /// they reach them on this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<NetworkName>,
 }
 
 impl NetworkSpec {
@@ -148,6 +152,9 @@ pub enum Purpose {
     Quarantine,
     /// A tenant's.
     Tenant,
+    /// Where nodes reach their volumes with a second port. Ports of several tenants are on it; who may
+    /// log in to what is by name, secret and logical unit.
+    Storage,
 }
 
 impl fmt::Display for Purpose {
@@ -157,6 +164,7 @@ impl fmt::Display for Purpose {
             Purpose::Cleaning => "cleaning",
             Purpose::Quarantine => "quarantine",
             Purpose::Tenant => "tenant",
+            Purpose::Storage => "storage",
         })
     }
 }

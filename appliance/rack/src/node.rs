@@ -20,12 +20,21 @@ pub struct NodeSpec {
     /// On which disk images go; empty: the only disk, or the smallest of at least the image's size.
     #[serde(default, skip_serializing_if = "DiskHint::is_empty")]
     pub root_disk: DiskHint,
+    /// Whether it has no disks: it boots from a volume, and there is nothing to wipe.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub diskless: bool,
 }
 
 impl NodeSpec {
     /// The interface it boots by.
     pub fn pxe_port(&self) -> Option<&PortSpec> {
         self.ports.iter().find(|port| port.pxe_enabled)
+    }
+
+    /// The interface by which it reaches its volumes where its tenant's network has a storage network: the
+    /// next one that it may boot by.
+    pub fn storage_port(&self) -> Option<&PortSpec> {
+        self.ports.iter().filter(|port| port.pxe_enabled).nth(1)
     }
 }
 

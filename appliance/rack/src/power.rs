@@ -41,13 +41,16 @@ pub struct PowerWish {
     pub attempt: Attempt,
 }
 
-/// What to boot, once.
+/// What to boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootWish {
     /// From where.
     pub device: BootDevice,
     /// Whether to tell the BMC that the boot is a UEFI one (IPMI 2.0, table 28-14, parameter 5).
     pub uefi: bool,
+    /// Whether it is to boot so from now on, not only once (parameter 5, data 1, bit 6).
+    #[serde(default)]
+    pub persistent: bool,
 }
 
 /// Whether a node is powered.

@@ -283,7 +283,11 @@ impl Hand {
 }
 
 fn plan(address: SocketAddr, password: &str, power: Power, attempt: &str) -> PowerPlan {
-    let boot = (power == Power::On).then_some(BootWish { device: rack::BootDevice::Pxe, uefi: false });
+    let boot = (power == Power::On).then_some(BootWish {
+        device: rack::BootDevice::Pxe,
+        uefi: false,
+        persistent: false,
+    });
     let bmc = BmcPlan {
         revision: 1,
         node: "n1".parse().unwrap(),

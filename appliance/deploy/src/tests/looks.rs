@@ -1,9 +1,11 @@
 //! Thousands of sights, each field absent, of another attempt, of this one, or in trouble.
 
 use super::{BEGAN, everywhere, outcome, port};
-use crate::{AgentSight, ClientSight, Journey, PortSight, Sight, Step};
-use agent_proto::{Failure, FailureKind, Inventory, JobState, JobStatus, Phase, Progress, Status, VERSION};
-use boot::{Architecture, Attempt, DhcpMoment};
+use crate::{AgentSight, ClientSight, Journey, PortSight, Sight, Step, VolumeSight};
+use agent_proto::{
+    Exported, Failure, FailureKind, Inventory, JobState, JobStatus, Phase, Progress, Status, VERSION,
+};
+use boot::{Architecture, Attempt, DhcpMoment, PushState, VolumeState};
 use core::time::Duration;
 use rack::{BmcTrouble, LinkState, PortMode, Power};
 use sansio::Time;
@@ -115,13 +117,46 @@ fn client(seeds: &mut Seeds, attempt: Option<Attempt>) -> Option<ClientSight> {
 
 fn job(seeds: &mut Seeds) -> Option<JobStatus> {
     let kinds = [FailureKind::NoImage, FailureKind::CorruptImage, FailureKind::DiskTooSmall];
-    let state = match seeds.below(5) {
+    let exported = Exported { disk: "sda".into(), size: 10 << 20, port: 3260, sessions: 0 };
+    let state = match seeds.below(7) {
         0 => return None,
         1 => JobState::Running(Progress { phase: Phase::Write, done: 1 << 20, total: 9 << 20 }),
         2 => JobState::Failed(Failure { kind: seeds.pick(&kinds), text: "the disk sda is too small".into() }),
-        _ => JobState::Done(seeds.pick(&[outcome(Step::WriteImage), outcome(Step::Erase)])),
+        3 => JobState::Exported(exported),
+        _ => JobState::Done(seeds.pick(&[
+            outcome(Step::WriteImage),
+            outcome(Step::Finish),
+            outcome(Step::Erase),
+        ])),
     };
     Some(JobStatus { id: "write".into(), state })
+}
+
+fn push(seeds: &mut Seeds) -> PushState {
+    let total = 9 << 20;
+    seeds.pick(&[
+        PushState::Connecting { last: None },
+        PushState::Connecting { last: Some("no answer from 10.7.0.20:3260".into()) },
+        PushState::Writing { done: 1 << 20, total },
+        PushState::ReadingBack { done: 1 << 20, total },
+        PushState::Done { sent: total, millis: (900, 300) },
+        PushState::Failed { why: "the disk is smaller than the image".into() },
+    ])
+}
+
+fn root(seeds: &mut Seeds) -> Option<VolumeSight> {
+    let states = [
+        None,
+        Some(VolumeState::Gone),
+        Some(VolumeState::Ready { allocated: 4096, flat: false }),
+        Some(VolumeState::Failed { why: "there is no room for it".into() }),
+    ];
+    (!seeds.one_in(3)).then(|| VolumeSight {
+        id: "n1-17".parse().unwrap(),
+        state: seeds.pick(&states),
+        exported: seeds.one_in(2),
+        trouble: seeds.pick(&[None, None, Some("volume n1-17 cannot be opened".to_owned())]),
+    })
 }
 
 fn sight(seeds: &mut Seeds, journey: &Journey) -> Sight {
@@ -156,6 +191,12 @@ fn sight(seeds: &mut Seeds, journey: &Journey) -> Sight {
         boot_client: client(seeds, boot_attempt),
         script: named(seeds, journey, Journey::attempt),
         agent,
-        tenant_client: client(seeds, system),
+        tenant_client: client(seeds, system.clone()),
+        san_client: client(seeds, system),
+        san_script: named(seeds, journey, Journey::system),
+        push: named(seeds, journey, Journey::attempt).map(|attempt| (attempt, push(seeds))),
+        root: root(seeds),
+        sessions: seeds.pick(&[vec![], vec!["10.22.0.74".to_owned()]]),
+        open_to_it: seeds.pick(&[vec![], vec![], vec!["volume n1-17 is still exported".to_owned()]]),
     }
 }

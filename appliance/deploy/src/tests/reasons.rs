@@ -3,17 +3,22 @@
 use super::looks::looks;
 use super::{at, fulfilled, patience, within};
 use crate::{Goal, Journey, Seen, Sight, Step, Verdict, consider};
+use boot::VolumeState;
 use rack::{BmcTrouble, Power};
 
 /// What a reason may be instead of the missing arrow: something that no patience mends, in its own words.
 fn words_of_trouble(sight: &Sight, journey: &Journey) -> Vec<String> {
     let bmc = sight.bmc_trouble.iter().map(ToString::to_string);
-    let job = sight.job_failure(journey).into_iter().map(|failure| failure.text.clone());
+    let job = sight.job_failure(journey).into_iter().map(|(text, _)| text.to_owned());
     let drifts = sight
         .ports
         .iter()
         .map(|port| format!("port {} of switch {} was moved out of VLAN", port.link.port, port.link.switch));
-    bmc.chain(job).chain(drifts).collect()
+    let volume = sight.root.iter().filter_map(|root| match &root.state {
+        Some(VolumeState::Failed { why }) => Some(why.clone()),
+        _ => None,
+    });
+    bmc.chain(job).chain(volume).chain(drifts).collect()
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The routes as text: whoever changes one sees it here.
 
-use super::{GOALS, begun, failing};
+use super::{GOALS, failing, kinds};
 use crate::{Journey, Patience, Step, route};
 use core::fmt::Write as _;
+use rack::DeployInterface;
 
 fn table(journey: &Journey) -> String {
     // Each its own number, so that the name of a patience is read back from how long it lasts.
@@ -33,8 +34,13 @@ fn table(journey: &Journey) -> String {
 #[test]
 fn the_routes_are_these() {
     let mut text = String::new();
-    for goal in GOALS {
-        write!(text, "{goal}\n{}\n", table(&begun(goal))).unwrap();
+    for kind in kinds() {
+        let by = match kind.interface {
+            DeployInterface::Direct => String::new(),
+            other => format!(" by {other}"),
+        };
+        let hand = if kind.off_by_hand { ", off by hand" } else { "" };
+        write!(text, "{}{by}{hand}\n{}\n", kind.goal, table(&kind)).unwrap();
     }
     write!(text, "failed\n{}", table(&failing(crate::Goal::Deploy, Step::Quarantine))).unwrap();
     let kept = include_str!("routes.txt");
@@ -43,9 +49,9 @@ fn the_routes_are_these() {
 
 #[test]
 fn a_journey_begins_at_the_first_step_of_its_route() {
-    for goal in GOALS {
-        assert_eq!(begun(goal).step, route(&begun(goal))[0].step);
-        assert_eq!(crate::position(&begun(goal)).0, 1);
+    for kind in kinds() {
+        assert_eq!(kind.step, route(&kind)[0].step);
+        assert_eq!(crate::position(&kind).0, 1);
     }
 }
 
@@ -60,7 +66,9 @@ fn whatever_a_journey_was_for_it_fails_by_the_same_road() {
 fn no_two_steps_attempts_or_boots_share_the_name_of_a_wish() {
     let mut names = std::collections::BTreeSet::new();
     for (attempt, boots) in [(1, 1), (1, 2), (2, 1), (2, 2)] {
-        for journey in super::hopeful().into_iter().filter(|journey| journey.goal == crate::Goal::Deploy) {
+        for journey in super::hopeful().into_iter().filter(|journey| {
+            journey.goal == crate::Goal::Deploy && journey.interface == DeployInterface::Direct
+        }) {
             assert!(names.insert(Journey { attempt, boots, ..journey }.wish()));
         }
     }

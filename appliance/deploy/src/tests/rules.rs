@@ -124,7 +124,7 @@ fn what_a_step_that_is_over_wished_for_is_enough_to_leave_it() {
     for journey in super::hopeful() {
         let by_power_and_ports = matches!(
             journey.step,
-            Step::Bmc | Step::SecurePort | Step::ReleasePort | Step::Park | Step::Boot
+            Step::Bmc | Step::SecurePort | Step::ReleasePort | Step::Park | Step::Fence | Step::Boot
         );
         let journey = Journey { off_seen: true, ..journey };
         let verdict = consider(&journey, &fulfilled(&journey), &patience(), journey.since);
@@ -166,10 +166,46 @@ fn a_node_is_switched_on_only_for_the_place_that_it_was_secured_in() {
         let Some((power, device)) = leg(&journey).wish.power else { continue };
         let wanted = match (power, leg(&journey).wish.place) {
             (Power::Off, _) => BootDevice::None,
+            (Power::On, Place::Tenant) if leg(&journey).wish.offer == crate::Offer::San => BootDevice::Pxe,
             (Power::On, Place::Tenant) => BootDevice::Disk,
             (Power::On, Place::Provisioning | Place::Cleaning) => BootDevice::Pxe,
             (Power::On, Place::Quarantine) => panic!("{} switches on in quarantine", journey.step),
         };
         assert_eq!(device, wanted, "{} {}", journey.goal, journey.step);
     }
+}
+
+#[test]
+fn a_node_is_not_let_go_while_anything_is_open_to_it() {
+    let ends = [Step::Park, Step::Fence, Step::Quarantine];
+    let held = |journey: &Journey| {
+        matches!(journey.goal, crate::Goal::Delete | crate::Goal::Fence) || journey.failure.is_some()
+    };
+    let mut waited = 0;
+    for (journey, sight, now) in looks(ROUNDS).filter(|(j, ..)| ends.contains(&j.step) && held(j)) {
+        if !sight.open_to_it.is_empty() {
+            let verdict = consider(&journey, &sight, &patience(), now);
+            let let_go = matches!(
+                verdict,
+                Verdict::Arrived | Verdict::Advance(_) | Verdict::Failed { left: None, .. }
+            );
+            assert!(!let_go, "{verdict:?} of {journey:?} by {sight:?}");
+            waited += 1;
+        }
+    }
+    assert!(waited > 100);
+}
+
+#[test]
+fn a_node_is_switched_on_for_its_volume_only_when_that_was_seen_exported_to_it() {
+    let mut gone_on = 0;
+    for (journey, sight, now) in looks(ROUNDS * 3).filter(|(j, ..)| j.step == Step::Clone) {
+        if let Verdict::Advance(_) = consider(&journey, &sight, &patience(), now) {
+            let root = sight.root.as_ref().expect("there is one");
+            assert!(root.exported && matches!(root.state, Some(boot::VolumeState::Ready { .. })));
+            assert!(off_and_placed(&journey, &sight));
+            gone_on += 1;
+        }
+    }
+    assert!(gone_on > 0);
 }

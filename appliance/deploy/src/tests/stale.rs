@@ -2,9 +2,9 @@
 
 use super::looks::stale;
 use super::{fulfilled, hopeful, outcome, patience};
-use crate::{AgentSight, ClientSight, Goal, Journey, Sight, Step, Verdict, consider};
-use agent_proto::{Failure, FailureKind, Inventory, JobState, JobStatus, Status, VERSION};
-use boot::DhcpMoment;
+use crate::{AgentSight, ClientSight, Goal, Journey, Sight, Step, Verdict, VolumeSight, consider};
+use agent_proto::{Exported, Failure, FailureKind, Inventory, JobState, JobStatus, Status, VERSION};
+use boot::{DhcpMoment, PushState, VolumeState};
 
 fn status(state: JobState) -> Status {
     let job = Some(JobStatus { id: "write".into(), state });
@@ -22,15 +22,26 @@ fn everything(journey: &Journey, now: &Journey) -> Sight {
             firmware: false,
         })
     };
+    let exported = Exported { disk: "sda".into(), size: 10 << 20, port: 3260, sessions: 0 };
+    let state = match now.step {
+        Step::Export => JobState::Exported(exported),
+        step => JobState::Done(outcome(step)),
+    };
     Sight {
         boot_client: client(journey.attempt()),
         script: Some(journey.attempt()),
-        agent: Some(AgentSight {
-            attempt: journey.attempt(),
-            connected: true,
-            status: Some(status(JobState::Done(outcome(now.step)))),
-        }),
+        agent: Some(AgentSight { attempt: journey.attempt(), connected: true, status: Some(status(state)) }),
         tenant_client: client(journey.system()),
+        san_client: client(journey.system()),
+        san_script: Some(journey.system()),
+        push: (now.step == Step::WriteImage)
+            .then(|| (journey.attempt(), PushState::Done { sent: 9 << 20, millis: (900, 300) })),
+        root: Some(VolumeSight {
+            id: "n1-17".parse().unwrap(),
+            state: Some(VolumeState::Ready { allocated: 4096, flat: false }),
+            exported: true,
+            trouble: None,
+        }),
         ..fulfilled(now)
     }
 }
@@ -50,7 +61,8 @@ fn what_happened_in_this_attempt_advances_every_step() {
 
 #[test]
 fn what_happened_in_another_attempt_advances_no_step() {
-    let happens = [Step::Pxe, Step::Agent, Step::WriteImage, Step::Erase, Step::Verify];
+    let happens =
+        [Step::Pxe, Step::Agent, Step::Export, Step::WriteImage, Step::Finish, Step::Erase, Step::Verify];
     for journey in hopeful().into_iter().filter(|journey| happens.contains(&journey.step)) {
         for other in stale(&journey) {
             // The ramdisk that boots does not know how often the disk will be booted from.

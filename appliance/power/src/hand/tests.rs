@@ -23,7 +23,11 @@ async fn double(bugs: Vec<Bug>) -> Double {
 }
 
 fn wish(power: Power, attempt: &str) -> Option<PowerWish> {
-    let boot = (power == Power::On).then_some(BootWish { device: rack::BootDevice::Pxe, uefi: true });
+    let boot = (power == Power::On).then_some(BootWish {
+        device: rack::BootDevice::Pxe,
+        uefi: true,
+        persistent: false,
+    });
     Some(PowerWish { power, boot, attempt: attempt.parse::<Attempt>().unwrap() })
 }
 

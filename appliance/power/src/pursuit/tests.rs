@@ -20,7 +20,7 @@ struct Machine {
 }
 
 fn wish(power: Power, boot: Option<BootDevice>, attempt: &str) -> Option<PowerWish> {
-    let boot = boot.map(|device| BootWish { device, uefi: true });
+    let boot = boot.map(|device| BootWish { device, uefi: true, persistent: false });
     Some(PowerWish { power, boot, attempt: attempt.parse().unwrap() })
 }
 
@@ -292,4 +292,16 @@ fn a_refused_power_command_is_reported_until_it_is_not() {
     machine.refuses = None;
     machine.run_for(Duration::from_secs(10));
     assert_eq!((machine.fact().fulfilled, machine.fact().trouble), ("a1".parse().ok(), None));
+}
+
+#[test]
+fn a_machine_that_is_to_boot_so_for_good_is_told_that_too() {
+    let mut wish = wish(Power::On, Some(BootDevice::Pxe), "a1");
+    if let Some(PowerWish { boot: Some(boot), .. }) = &mut wish {
+        boot.persistent = true;
+    }
+    let mut machine = Machine::new(false, wish);
+    assert_eq!(machine.settle().boot, Some(BootDevice::Pxe));
+    let flags = BootFlags { persistent: true, ..BootFlags::once(ipmi::BootDevice::Pxe, true) };
+    assert_eq!(machine.flags, flags);
 }
