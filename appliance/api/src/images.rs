@@ -41,7 +41,7 @@ pub(crate) async fn import(
     let file = file.map_err(|e: boot::NotAWord| Failed::invalid(e.to_string()))?;
     let terms = Terms { max_size: api.most_image, file, ..Terms::default() };
     let (pieces, received) = mpsc::channel(AHEAD);
-    let library = Library::new(&api.images);
+    let library = Library::new(&api.images).with_volumes(&api.volumes);
     let work = tokio::task::spawn_blocking(move || {
         library.import(Upload { received, rest: Bytes::new() }, &terms, &mut |_| {})
     });
@@ -136,7 +136,7 @@ pub(crate) async fn delete(
         Ok::<_, control::Refusal>(digest.filter(|digest| !control.names_image(digest)))
     });
     if let Some(digest) = asked.await?? {
-        let library = Library::new(&api.images);
+        let library = Library::new(&api.images).with_volumes(&api.volumes);
         let removed = tokio::task::spawn_blocking(move || library.remove(&digest)).await;
         if let Ok(Err(e)) = removed {
             log::warn!(image:% = digest, error:% = e; "image forgotten, its octets not removed");

@@ -7,8 +7,12 @@
 //! | `PUT /v1/nodes/N`, `DELETE /v1/nodes/N` | describe, forget |
 //! | `POST /v1/nodes/N/manage` | check the BMC, put the ports in quarantine |
 //! | `POST /v1/nodes/N/provide` `{"clean": true}` | make available |
-//! | `POST /v1/nodes/N/deploy` `{"image", "network", "user_data"}` | deploy |
+//! | `POST /v1/nodes/N/deploy` `{"image", "network", "user_data", "interface"}` | deploy |
 //! | `POST /v1/nodes/N/undeploy` | take from its tenant, clean |
+//! | `POST /v1/nodes/N/replace` `{"with", "off_by_hand"}` | fence, and let another node take its place |
+//! | `GET /v1/nodes/N/credentials` | what its system needs to log in to its volumes: secrets |
+//! | `GET /v1/volumes`, `GET`, `PUT`, `DELETE /v1/volumes/V` | volumes |
+//! | `POST /v1/volumes/V/attach` `{"node", "read_only"}`, `…/detach`, `…/flatten` | who has them, what they hold |
 //! | `GET /v1/networks`, `PUT`, `DELETE /v1/networks/N` | networks |
 //! | `GET /v1/switches`, `PUT`, `DELETE /v1/switches/N` | switches |
 //! | `GET /v1/images`, `PUT /v1/images/N?sha256=…` (the file as body), `DELETE` | images |
@@ -26,6 +30,7 @@ mod events;
 mod images;
 mod link;
 mod objects;
+mod volumes;
 
 pub use link::{Ask, Gone, Link};
 
@@ -51,6 +56,8 @@ pub struct Api {
     pub token: Secret,
     /// The directory of the image store.
     pub images: PathBuf,
+    /// The directory of volumes.
+    pub volumes: PathBuf,
     /// The directory of config drives.
     pub drives: PathBuf,
     /// The largest disk that an image may describe, in octets.
@@ -68,6 +75,13 @@ pub fn router(api: Api) -> Router {
         .route("/v1/nodes/{name}/provide", post(objects::provide))
         .route("/v1/nodes/{name}/deploy", post(objects::deploy))
         .route("/v1/nodes/{name}/undeploy", post(objects::undeploy))
+        .route("/v1/nodes/{name}/replace", post(objects::replace))
+        .route("/v1/nodes/{name}/credentials", get(volumes::credentials))
+        .route("/v1/volumes", get(volumes::list))
+        .route("/v1/volumes/{name}", get(volumes::show).put(volumes::put_volume).delete(volumes::delete))
+        .route("/v1/volumes/{name}/attach", post(volumes::attach))
+        .route("/v1/volumes/{name}/detach", post(volumes::detach))
+        .route("/v1/volumes/{name}/flatten", post(volumes::flatten))
         .route("/v1/networks", get(objects::networks))
         .route("/v1/networks/{name}", put(objects::put_network).delete(objects::delete_network))
         .route("/v1/switches", get(objects::switches))

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, body::Bytes};
 use boot::{Digest, NodeName};
 use control::{Done, Intent, NodeView};
-use rack::{ImageName, NetworkName, NetworkSpec, NodeSpec, SwitchName, SwitchSpec};
+use rack::{DeployInterface, ImageName, NetworkName, NetworkSpec, NodeSpec, SwitchName, SwitchSpec};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use std::sync::Arc;
 type Shared = State<Arc<Api>>;
 
 /// A name in a path, read as what it must be.
-fn name<T: core::str::FromStr<Err = boot::NotAWord>>(text: &str) -> Result<T, Failed> {
+pub(crate) fn name<T: core::str::FromStr<Err = boot::NotAWord>>(text: &str) -> Result<T, Failed> {
     text.parse().map_err(|e: boot::NotAWord| Failed::invalid(e.to_string()))
 }
 
 /// A JSON body, with an error that says where it is wrong. An empty one is `{}`.
-fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Failed> {
+pub(crate) fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Failed> {
     let text = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}".as_slice() } else { bytes };
     serde_json::from_slice(text)
         .map_err(|e| Failed::invalid(format!("the body is not what is expected here: {e}")))
 }
 
 /// A body that names the object must name the one of the path; one that does not takes the path's.
-fn named<T: DeserializeOwned>(bytes: &Bytes, path: &str) -> Result<T, Failed> {
+pub(crate) fn named<T: DeserializeOwned>(bytes: &Bytes, path: &str) -> Result<T, Failed> {
     let mut value: serde_json::Value = body(bytes)?;
     let Some(object) = value.as_object_mut() else {
         return Err(Failed::invalid("the body is not a JSON object"));
@@ -39,7 +39,7 @@ fn named<T: DeserializeOwned>(bytes: &Bytes, path: &str) -> Result<T, Failed> {
         .map_err(|e| Failed::invalid(format!("the body is not what is expected here: {e}")))
 }
 
-async fn intend(api: &Api, intent: Intent) -> Result<Done, Failed> {
+pub(crate) async fn intend(api: &Api, intent: Intent) -> Result<Done, Failed> {
     Ok(api.link.ask(move |control, now| control.handle_intent(intent, now)).await??)
 }
 
@@ -118,6 +118,8 @@ struct Deploy {
     network: NetworkName,
     #[serde(default)]
     user_data: Option<String>,
+    #[serde(default)]
+    interface: DeployInterface,
 }
 
 pub(crate) async fn deploy(
@@ -125,13 +127,13 @@ pub(crate) async fn deploy(
     Path(node): Path<String>,
     bytes: Bytes,
 ) -> Result<Response, Failed> {
-    let Deploy { image, network, user_data } = body(&bytes)?;
+    let Deploy { image, network, user_data, interface } = body(&bytes)?;
     let node: NodeName = name(&node)?;
     let config_drive = match user_data {
         Some(text) => Some(write_drive(&api, &node, text).await?),
         None => None,
     };
-    begun(&api, node.clone(), Intent::Deploy { node, image, network, config_drive }).await
+    begun(&api, node.clone(), Intent::Deploy { node, image, network, config_drive, interface }).await
 }
 
 /// The config drive is on disk before anything names it.
@@ -177,6 +179,24 @@ fn uuid_like(bytes: &[u8; 32]) -> String {
 pub(crate) async fn undeploy(State(api): Shared, Path(node): Path<String>) -> Result<Response, Failed> {
     let node: NodeName = name(&node)?;
     begun(&api, node.clone(), Intent::Undeploy(node)).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Replace {
+    with: NodeName,
+    #[serde(default)]
+    off_by_hand: bool,
+}
+
+pub(crate) async fn replace(
+    State(api): Shared,
+    Path(node): Path<String>,
+    bytes: Bytes,
+) -> Result<Response, Failed> {
+    let Replace { with: spare, off_by_hand } = body(&bytes)?;
+    let node: NodeName = name(&node)?;
+    begun(&api, node.clone(), Intent::Replace { node, spare, off_by_hand }).await
 }
 
 pub(crate) async fn networks(State(api): Shared) -> Result<Response, Failed> {

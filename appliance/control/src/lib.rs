@@ -8,7 +8,7 @@
 //! ```text
 //!   intent ─┐                        ┌─► refusal or done
 //!   fact ───┼─► handle_* ─► commit ──┤
-//!   timeout ┘      │   ▲             └─► poll_plan: dhcp, tftp, http, power, switch
+//!   timeout ┘      │   ▲             └─► poll_plan: dhcp, tftp, http, iscsi, power, switch
 //!                  ▼   │
 //!            deploy::consider(journey, sight)
 //! ```
@@ -19,6 +19,7 @@ mod address;
 mod discover;
 mod drive;
 mod event;
+mod hold;
 mod intent;
 mod plan;
 mod record;
@@ -32,12 +33,12 @@ pub use drive::{ConfigDriveError, config_drive};
 pub use event::{Event, StepEnded, Subject};
 pub use intent::{Done, Intent, Refusal, RefusalKind};
 pub use plan::{Hand, Plans};
-pub use record::{Discovered, ImageRecord, NodeRecord};
+pub use record::{Discovered, Holder, ImageRecord, NodeRecord, VolumeRecord};
 pub use seen::Heard;
 pub use site::{BootFiles, Site};
 pub use view::{
-    AgentView, BmcView, DiscoveredView, HandView, ImageView, NetworkView, NodeView, PortView, ProgressView,
-    StatusView, StepView, SwitchView,
+    AgentView, BmcView, CredentialsView, DiscoveredView, HandView, ImageView, LunView, NetworkView, NodeView,
+    PortView, ProgressView, StatusView, StepView, StorageView, SwitchView, VolumeView,
 };
 
 use boot::{Generation, NodeName};
@@ -58,6 +59,7 @@ pub struct Control<S> {
     networks: BTreeMap<NetworkName, NetworkSpec>,
     switches: BTreeMap<SwitchName, SwitchSpec>,
     images: BTreeMap<rack::ImageName, ImageRecord>,
+    volumes: BTreeMap<boot::VolumeId, VolumeRecord>,
     discovered: BTreeMap<boot::Mac, Discovered>,
     generations: Generations,
     facts: Facts,
@@ -94,6 +96,7 @@ impl<S: Store> Control<S> {
         }
         let nodes = named(&store, |node: &NodeRecord| node.spec.name.clone())?;
         let images = named(&store, |image: &ImageRecord| image.name.clone())?;
+        let volumes = named(&store, |volume: &VolumeRecord| volume.id.clone())?;
         let discovered = named(&store, |found: &Discovered| found.mac)?;
         let networks: BTreeMap<_, record::NetworkRecord> =
             named(&store, |network: &record::NetworkRecord| network.0.name.clone())?;
@@ -108,6 +111,7 @@ impl<S: Store> Control<S> {
             networks: networks.into_iter().map(|(name, network)| (name, network.0)).collect(),
             switches: switches.into_iter().map(|(name, switch)| (name, switch.0)).collect(),
             images,
+            volumes,
             discovered,
             generations,
             facts: Facts::default(),

@@ -1,12 +1,14 @@
+mod iscsi;
+
 use crate::address::strangers;
 use crate::{Control, NodeRecord, script};
-use agent_proto::{ConfigDrive, ImageRef, Job, Order, Task};
+use agent_proto::{ConfigDrive, Export, ImageRef, Job, Order, Task};
 use boot::{
-    Attempt, Boot, Device, DhcpHost, DhcpNetwork, DhcpPlan, DhcpService, HttpAsset, HttpPlan, Json, Script,
-    Session, TftpFile, TftpListen, TftpPlan,
+    Attempt, Boot, Device, DhcpHost, DhcpNetwork, DhcpPlan, DhcpService, HttpAsset, HttpPlan, IscsiPlan,
+    Json, Script, Session, TftpFile, TftpListen, TftpPlan,
 };
 use core::fmt;
-use deploy::{Journey, Offer, Place, Work, leg};
+use deploy::{Deployment, Journey, Offer, Place, Work, leg};
 use rack::{
     BmcPlan, BootDevice, BootWish, Firmware, NetworkDhcp, NetworkSpec, PortWish, Power, PowerPlan, PowerWish,
     ProvisionState, Purpose, SwitchEntry, SwitchPlan,
@@ -25,6 +27,8 @@ pub enum Hand {
     Tftp,
     /// Scripts, kernel, images, agents.
     Http,
+    /// Volumes, and disks that are written by push.
+    Iscsi,
     /// BMCs.
     Power,
     /// Switches.
@@ -33,7 +37,7 @@ pub enum Hand {
 
 impl Hand {
     /// All of them.
-    pub const ALL: [Hand; 5] = [Hand::Dhcp, Hand::Tftp, Hand::Http, Hand::Power, Hand::Switch];
+    pub const ALL: [Hand; 6] = [Hand::Dhcp, Hand::Tftp, Hand::Http, Hand::Iscsi, Hand::Power, Hand::Switch];
 
     /// As it stands in messages and in the name of its socket.
     pub fn name(self) -> &'static str {
@@ -41,6 +45,7 @@ impl Hand {
             Hand::Dhcp => "dhcp",
             Hand::Tftp => "tftp",
             Hand::Http => "http",
+            Hand::Iscsi => "iscsi",
             Hand::Power => "power",
             Hand::Switch => "switch",
         }
@@ -62,6 +67,8 @@ pub struct Plans {
     pub tftp: TftpPlan,
     /// Scripts, kernel, images, agents.
     pub http: HttpPlan,
+    /// Volumes, and disks that are written by push.
+    pub iscsi: IscsiPlan,
     /// BMCs.
     pub power: PowerPlan,
     /// Switches.
@@ -82,6 +89,7 @@ impl<S: Store> Control<S> {
             (Hand::Dhcp, plans.dhcp != self.last.dhcp),
             (Hand::Tftp, plans.tftp != self.last.tftp),
             (Hand::Http, plans.http != self.last.http),
+            (Hand::Iscsi, plans.iscsi != self.last.iscsi),
             (Hand::Power, plans.power != self.last.power),
             (Hand::Switch, plans.switch != self.last.switch),
         ];
@@ -108,11 +116,7 @@ impl<S: Store> Control<S> {
         let served: Vec<(&NetworkSpec, Device)> = self
             .networks
             .values()
-            .filter_map(|network| {
-                let device =
-                    network.device.clone().or_else(|| self.site.interfaces.get(&network.name).cloned())?;
-                Some((network, device))
-            })
+            .filter_map(|network| Some((network, self.device(network)?.clone())))
             .collect();
         Plans {
             dhcp: DhcpPlan {
@@ -120,6 +124,7 @@ impl<S: Store> Control<S> {
             },
             tftp: self.tftp(&served),
             http: self.http(&served),
+            iscsi: self.iscsi(&served),
             power: PowerPlan { bmcs: self.nodes.values().map(bmc).collect() },
             switch: self.switch(),
         }
@@ -143,35 +148,47 @@ impl<S: Store> Control<S> {
             http_arm64: None,
             ipxe: format!("{url}/boot/{script}.ipxe"),
         };
-        let hosts = self.nodes.values().filter_map(|node| {
-            let port = node.spec.pxe_port()?;
-            let address = *node.addresses.get(&network.name)?;
-            let journey = node.journey.as_ref();
-            let host = |boot, attempt| DhcpHost {
-                mac: port.mac,
-                address,
-                hostname: node.spec.name.to_string(),
-                boot,
-                attempt,
-            };
-            if boots {
-                let journey = journey?;
-                let leg = leg(journey);
-                let place = deploy::place(journey);
-                let here =
-                    self.network_of(&node.spec.name, place)?.name == network.name && place != Place::Tenant;
-                let offered = leg.wish.offer == Offer::Ramdisk && leg.wish.work == Work::Nothing;
-                let attempt = journey.attempt();
-                here.then(|| host(offered.then(|| boot(attempt.to_string())), Some(attempt)))
-            } else {
-                let here = match journey {
-                    Some(journey) => deploy::place(journey) == Place::Tenant,
-                    None => node.state == ProvisionState::Active,
+        let mut san = false;
+        let hosts: Vec<DhcpHost> = self
+            .nodes
+            .values()
+            .filter_map(|node| {
+                let address = *node.addresses.get(&network.name)?;
+                let journey = node.journey.as_ref();
+                let host = |mac, boot, attempt| DhcpHost {
+                    mac,
+                    address,
+                    hostname: node.spec.name.to_string(),
+                    boot,
+                    attempt,
                 };
-                let theirs = node.deployment.as_ref().is_some_and(|d| d.network == network.name);
-                (here && theirs).then(|| host(None, journey.map(Journey::system)))
-            }
-        });
+                if boots {
+                    let journey = journey?;
+                    let leg = leg(journey);
+                    let place = deploy::place(journey);
+                    let here = self.network_of(&node.spec.name, place)?.name == network.name
+                        && place != Place::Tenant;
+                    let offered = leg.wish.offer == Offer::Ramdisk && leg.wish.work == Work::Nothing;
+                    let attempt = journey.attempt();
+                    let mac = node.spec.pxe_port()?.mac;
+                    here.then(|| host(mac, offered.then(|| boot(attempt.to_string())), Some(attempt)))
+                } else {
+                    let here = match journey {
+                        Some(journey) => deploy::place(journey) == Place::Tenant,
+                        None => node.state == ProvisionState::Active,
+                    };
+                    let mut ports = node.spec.ports.iter().filter(|_| here);
+                    let port = ports.find(|port| {
+                        self.port_network(node, port.mac, Place::Tenant)
+                            .is_some_and(|at| at.name == network.name)
+                    })?;
+                    let offer = self.san_offer(node).filter(|(_, by)| by.mac == port.mac);
+                    san |= offer.is_some();
+                    let offer = offer.map(|_| boot(self.san_script(node)));
+                    Some(host(port.mac, offer, journey.map(Journey::system)))
+                }
+            })
+            .collect();
         DhcpNetwork {
             name: network.name.to_string(),
             device: device.clone(),
@@ -184,17 +201,19 @@ impl<S: Store> Control<S> {
             router: network.router,
             dns: network.dns.clone(),
             lease_seconds: LEASE_SECONDS,
-            router_advertisements: boots,
+            router_advertisements: boots || san,
             boot: boots.then(|| boot("hold".to_owned())),
-            hosts: hosts.collect(),
+            hosts,
         }
     }
 
     fn tftp(&self, served: &[(&NetworkSpec, Device)]) -> TftpPlan {
         let listen =
-            served.iter().filter(|(network, _)| boots(network)).map(|(network, device)| TftpListen {
-                address: SocketAddr::new(network.subnet.address.into(), self.site.tftp_port),
-                device: Some(device.clone()),
+            served.iter().filter(|(network, _)| self.serves_boots(network)).map(|(network, device)| {
+                TftpListen {
+                    address: SocketAddr::new(network.subnet.address.into(), self.site.tftp_port),
+                    device: Some(device.clone()),
+                }
             });
         let file = |name: &str, path: &str| TftpFile { name: name.to_owned(), path: path.to_owned() };
         TftpPlan {
@@ -207,15 +226,26 @@ impl<S: Store> Control<S> {
     }
 
     fn http(&self, served: &[(&NetworkSpec, Device)]) -> HttpPlan {
-        let served: Vec<_> = served.iter().filter(|(network, _)| boots(network)).collect();
+        let served: Vec<_> = served.iter().filter(|(network, _)| self.serves_boots(network)).collect();
         let mut scripts = Vec::new();
         // Several boot networks differ in the address that scripts name; the first is the provisioning one.
-        if let Some((network, _)) = served.first() {
+        if let Some((network, _)) = served.iter().find(|(network, _)| boots(network)) {
             let body = script::hold(&self.url(network));
             scripts.push(Script { path: "/boot/hold.ipxe".to_owned(), body, attempt: None });
         }
         let mut sessions = Vec::new();
         for node in self.nodes.values() {
+            scripts.extend(self.san_offer(node).map(|(network, _)| Script {
+                path: format!("/boot/{}.ipxe", self.san_script(node)),
+                body: script::san(
+                    &self.url(network),
+                    &self.san_script(node),
+                    &node.spec.name,
+                    self.portal(network),
+                    &self.access(node),
+                ),
+                attempt: node.journey.as_ref().map(Journey::system),
+            }));
             let Some(journey) = &node.journey else { continue };
             let Some(port) = node.spec.pxe_port() else { continue };
             let wish = leg(journey).wish;
@@ -231,7 +261,7 @@ impl<S: Store> Control<S> {
                 let path = format!("/boot/{attempt}.ipxe");
                 scripts.push(Script { path, body, attempt: Some(attempt.clone()) });
             }
-            sessions.push(self.session(node, wish.work, attempt, token));
+            sessions.push(self.session(node, journey, attempt, token));
         }
         let asset =
             |path: &str, file: &str| HttpAsset { path: format!("/boot/{path}"), file: file.to_owned() };
@@ -258,27 +288,75 @@ impl<S: Store> Control<S> {
         }
     }
 
-    fn session(&self, node: &NodeRecord, work: Work, attempt: Attempt, token: boot::Secret) -> Session {
+    /// Whether machines fetch boot files on a network.
+    fn serves_boots(&self, network: &NetworkSpec) -> bool {
+        let san = |node: &NodeRecord| self.san_offer(node).is_some_and(|(at, _)| at.name == network.name);
+        boots(network) || self.nodes.values().any(san)
+    }
+
+    /// What the boot script of a node with a volume is called: nobody else can guess it, for it holds its
+    /// secrets.
+    fn san_script(&self, node: &NodeRecord) -> String {
+        let name = format!("san-{}-{}", node.spec.name, node.access);
+        let attempt: Attempt = name.parse().expect("a node's name and a number fit");
+        self.master.token(&attempt).expose().to_owned()
+    }
+
+    fn session(
+        &self,
+        node: &NodeRecord,
+        journey: &Journey,
+        attempt: Attempt,
+        token: boot::Secret,
+    ) -> Session {
+        let work = leg(journey).wish.work;
+        let writes = matches!(work, Work::Write | Work::Export | Work::Push | Work::Finish);
+        let deployment = node.deployment.as_ref().filter(|_| writes);
         let disk = node.spec.root_disk.clone();
-        let deployment = node.deployment.as_ref().filter(|_| work == Work::Write);
         let task = match (work, deployment) {
-            (Work::Write, Some(deployment)) => Some(Task::WriteImage {
-                image: ImageRef { digest: deployment.digest, size: deployment.size },
-                disk,
-                config_drive: deployment.config_drive.map(|(digest, size)| ConfigDrive { digest, size }),
-            }),
-            (Work::Erase, _) => Some(Task::EraseMetadata { disk: rack::DiskHint::default() }),
-            _ => None,
+            (Work::Erase, _) => Some(("erase", Task::EraseMetadata { disk: rack::DiskHint::default() })),
+            (Work::Nothing, _) | (_, None) => None,
+            (Work::Write, Some(deployment)) => Some((
+                "write",
+                Task::WriteImage {
+                    image: ImageRef { digest: deployment.digest, size: deployment.size },
+                    disk,
+                    config_drive: config_drive(deployment),
+                },
+            )),
+            (Work::Export | Work::Push, Some(deployment)) => {
+                let access = self.push_access(journey);
+                Some((
+                    "export",
+                    Task::ExportDisk {
+                        size: deployment.size,
+                        disk,
+                        config_drive: config_drive(deployment),
+                        export: Export {
+                            target: access.target,
+                            initiator: access.initiator,
+                            chap: access.chap,
+                            lun: 0,
+                            port: self.site.iscsi_port,
+                        },
+                    },
+                ))
+            }
+            (Work::Finish, Some(deployment)) => Some((
+                "finish",
+                Task::FinishDisk { size: deployment.size, config_drive: config_drive(deployment) },
+            )),
         };
-        let id = if work == Work::Write { "write" } else { "erase" };
-        let job = task.map(|task| Job { id: id.to_owned(), task });
+        let job = task.map(|(id, task)| Job { id: id.to_owned(), task });
         let order = Order { version: agent_proto::VERSION, job };
         let drive = deployment.and_then(|deployment| deployment.config_drive);
+        // An image that is pushed is not for fetching.
+        let images = deployment.filter(|_| work == Work::Write).map(|deployment| deployment.digest);
         Session {
             attempt,
             token,
             order: Json::of(&order).ok(),
-            images: deployment.map(|deployment| deployment.digest).into_iter().collect(),
+            images: images.into_iter().collect(),
             config_drive: drive.map(|(digest, _)| format!("{}/{digest}", self.site.drives)),
         }
     }
@@ -287,10 +365,8 @@ impl<S: Store> Control<S> {
         let entry = |switch: &rack::SwitchSpec| {
             let mut ports = Vec::new();
             for node in self.nodes.values() {
-                let pxe = node.spec.pxe_port().map(|port| port.mac);
                 for port in node.spec.ports.iter().filter(|port| port.local_link.switch == switch.name) {
-                    let place = if Some(port.mac) == pxe { place(node) } else { Place::Quarantine };
-                    let Some(network) = self.network_of(&node.spec.name, place) else { continue };
+                    let Some(network) = self.port_network(node, port.mac, place(node)) else { continue };
                     ports.push(PortWish {
                         port: port.local_link.port.clone(),
                         vlan: network.vlan,
@@ -302,6 +378,10 @@ impl<S: Store> Control<S> {
         };
         SwitchPlan { switches: self.switches.values().map(entry).collect() }
     }
+}
+
+fn config_drive(deployment: &Deployment) -> Option<ConfigDrive> {
+    deployment.config_drive.map(|(digest, size)| ConfigDrive { digest, size })
 }
 
 /// Whether machines boot from it.
@@ -322,10 +402,13 @@ fn place(node: &NodeRecord) -> Place {
 fn bmc(node: &NodeRecord) -> BmcPlan {
     let uefi = node.spec.firmware == Firmware::Uefi;
     let wish = node.journey.as_ref().and_then(|journey| {
-        let (power, device) = leg(journey).wish.power?;
+        let wish = leg(journey).wish;
+        let (power, device) = wish.power?;
+        // A node without a system of its own must find its volume whenever it is switched on.
+        let persistent = wish.offer == Offer::San;
         let boot = match power {
-            Power::On => Some(BootWish { device, uefi }),
-            Power::Off => Some(BootWish { device: BootDevice::None, uefi }),
+            Power::On => Some(BootWish { device, uefi, persistent }),
+            Power::Off => Some(BootWish { device: BootDevice::None, uefi, persistent: false }),
         };
         Some(PowerWish { power, boot, attempt: journey.wish() })
     });

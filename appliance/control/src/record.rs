@@ -1,4 +1,4 @@
-use boot::{Architecture, Attempt, Digest, Generation, Mac};
+use boot::{Architecture, Attempt, Digest, Generation, Mac, NodeName, VolumeId, VolumeSource};
 use deploy::{Deployment, Failure, Goal, Journey};
 use rack::{ImageName, NetworkName, NetworkSpec, NodeSpec, ProvisionState, SwitchSpec};
 use sansio::Time;
@@ -47,6 +47,15 @@ pub struct NodeRecord {
     pub tenant_address: Option<Ipv4Addr>,
     /// What its agent said when the last image was written.
     pub written: Option<agent_proto::Outcome>,
+    /// Numbers the names and secrets by which it reaches its volumes; another deployment has others.
+    #[serde(default)]
+    pub access: u64,
+    /// The node that it is to take the place of, as soon as that one is fenced.
+    #[serde(default)]
+    pub reserved_for: Option<NodeName>,
+    /// The node that is to take its place.
+    #[serde(default)]
+    pub replaced_by: Option<NodeName>,
 }
 record!(NodeRecord, Node);
 
@@ -60,6 +69,45 @@ impl NodeRecord {
     pub(crate) fn is_being_cleaned(&self) -> bool {
         self.journey.as_ref().is_some_and(|journey| matches!(journey.goal, Goal::Delete | Goal::Clean))
     }
+}
+
+/// A volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeRecord {
+    /// Its name.
+    pub id: VolumeId,
+    /// Octets.
+    pub size: u64,
+    /// What it was made from.
+    pub source: VolumeSource,
+    /// The same, as it was called then; none: it began as zeros.
+    pub from: Option<String>,
+    /// When somebody asked for it.
+    pub created: Time,
+    /// Whether it was made: from then on one that is missing is lost.
+    pub made: bool,
+    /// Whether it is to hold all its content itself.
+    pub flat: bool,
+    /// Whether it is to be removed.
+    pub gone: bool,
+    /// Who has it.
+    pub holder: Option<Holder>,
+}
+record!(VolumeRecord, Volume);
+
+/// Who has a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The node.
+    pub node: NodeName,
+    /// As which logical unit.
+    pub lun: u16,
+    /// Whether writes are refused.
+    pub read_only: bool,
+    /// Whether the node boots from it: such a volume ends with the deployment.
+    pub root: bool,
+    /// Whether a system ran from it: what it holds cannot be had again from its image.
+    pub lived: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -141,6 +189,13 @@ impl MasterSecret {
     pub(crate) fn token(&self, attempt: &Attempt) -> boot::Secret {
         let hash = blake3::keyed_hash(&self.key, format!("agent token {attempt}").as_bytes());
         boot::Secret::new(&hash.to_hex()[..40])
+    }
+
+    /// A secret for CHAP: 80 bits in 16 letters and digits, for some initiators take 12 to 16 octets only.
+    pub(crate) fn chap(&self, whose: &str) -> boot::Secret {
+        let hash = blake3::keyed_hash(&self.key, format!("chap {whose}").as_bytes());
+        let letter = |octet: &u8| char::from(b"abcdefghijkmnpqrstuvwxyz23456789"[usize::from(octet & 31)]);
+        boot::Secret::new(hash.as_bytes()[..16].iter().map(letter).collect::<String>())
     }
 }
 

@@ -1,5 +1,7 @@
+use crate::hold::Access;
 use agent_proto::{CMDLINE_ATTEMPT, CMDLINE_BOOTIF, CMDLINE_TOKEN, CMDLINE_URL};
-use boot::{Attempt, Mac, Secret};
+use boot::{Attempt, Mac, NodeName, Secret};
+use std::net::SocketAddr;
 
 /// What iPXE runs to start the deploy ramdisk for one attempt.
 pub(crate) fn ramdisk(url: &str, attempt: &Attempt, token: &Secret, mac: Mac, more: &str) -> Secret {
@@ -16,6 +18,37 @@ pub(crate) fn ramdisk(url: &str, attempt: &Attempt, token: &Secret, mac: Mac, mo
          chain --replace {url}/boot/{attempt}.ipxe || reboot\n",
         token = token.expose(),
         mac = mac.hyphens(),
+    ))
+}
+
+/// What iPXE runs to boot a node from its volume.
+pub(crate) fn san(url: &str, name: &str, node: &NodeName, portal: SocketAddr, access: &Access) -> Secret {
+    let chap = &access.chap;
+    let reverse = chap.target_secret.as_ref().map_or_else(
+        || "clear reverse-username\nclear reverse-password\n".to_owned(),
+        |secret| {
+            format!("set reverse-username {}\nset reverse-password {}\n", chap.target_user, secret.expose())
+        },
+    );
+    Secret::new(format!(
+        "#!ipxe\n\
+         echo Kiln: {node} boots from its volume\n\
+         set initiator-iqn {initiator}\n\
+         set username {user}\n\
+         set password {secret}\n\
+         {reverse}\
+         sanunhook --drive 0x80 ||\n\
+         sanboot --drive 0x80 iscsi:{address}::{port}:0:{target} || goto failed\n\
+         :failed\n\
+         echo Kiln: the volume could not be booted (${{errno}}); trying again\n\
+         sleep 5\n\
+         chain --replace {url}/boot/{name}.ipxe || reboot\n",
+        initiator = access.initiator,
+        user = chap.user,
+        secret = chap.secret.expose(),
+        address = portal.ip(),
+        port = portal.port(),
+        target = access.target,
     ))
 }
 

@@ -1,8 +1,11 @@
 use crate::{Control, Discovered, Hand, NodeRecord};
 use agent_proto::Status;
-use boot::{Attempt, DhcpFact, Generation, HttpFact, Mac, NodeName, Row, SessionState, TftpFact, Up};
-use deploy::{AgentSight, ClientSight, Journey, Place, PortSight, Sight, leg};
-use rack::{NetworkSpec, PortFact, PowerFact, Purpose, SwitchFact, SwitchName, SwitchPort};
+use boot::{
+    Attempt, DhcpFact, Generation, HttpFact, Iqn, IscsiFact, IscsiSession, Mac, NodeName, PushState, Row,
+    SessionState, TftpFact, Up, VolumeId, VolumeState,
+};
+use deploy::{AgentSight, ClientSight, Journey, Place, PortSight, Sight, VolumeSight, leg};
+use rack::{DeployInterface, NetworkSpec, PortFact, PowerFact, Purpose, SwitchFact, SwitchName, SwitchPort};
 use sansio::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use store::Store;
@@ -19,6 +22,8 @@ pub enum Heard {
     Tftp(Up<TftpFact>),
     /// A line of the HTTP hand.
     Http(Up<HttpFact>),
+    /// A line of the iSCSI hand.
+    Iscsi(Up<IscsiFact>),
     /// A line of the power hand.
     Power(Up<PowerFact>),
     /// A line of the switch hand.
@@ -42,6 +47,9 @@ pub(crate) struct Facts {
     pub(crate) strangers: BTreeMap<Mac, Discovered>,
     scripts: BTreeMap<Attempt, u32>,
     agents: BTreeMap<Attempt, (bool, Option<Status>)>,
+    volumes: BTreeMap<VolumeId, (VolumeState, Option<(Iqn, u16)>)>,
+    targets: BTreeMap<Iqn, (Vec<IscsiSession>, Option<String>)>,
+    pushes: BTreeMap<Attempt, PushState>,
     troubles: BTreeMap<(Hand, String), String>,
 }
 
@@ -80,6 +88,20 @@ impl Facts {
         self.agents.get(attempt)
     }
 
+    /// How a volume stands, and as what it is exported.
+    pub(crate) fn volume(&self, volume: &VolumeId) -> Option<&(VolumeState, Option<(Iqn, u16)>)> {
+        self.volumes.get(volume)
+    }
+
+    pub(crate) fn forget_volume(&mut self, volume: &VolumeId) {
+        self.volumes.remove(volume);
+    }
+
+    /// Who is logged in to a target, and what is wrong with it.
+    pub(crate) fn target(&self, target: &Iqn) -> Option<&(Vec<IscsiSession>, Option<String>)> {
+        self.targets.get(target)
+    }
+
     fn forget(&mut self, hand: Hand) {
         match hand {
             Hand::Dhcp => self.clients.clear(),
@@ -87,6 +109,11 @@ impl Facts {
             Hand::Http => {
                 self.scripts.clear();
                 self.agents.clear();
+            }
+            Hand::Iscsi => {
+                self.volumes.clear();
+                self.targets.clear();
+                self.pushes.clear();
             }
             Hand::Power => self.power.clear(),
             Hand::Switch => {
@@ -170,6 +197,11 @@ impl<S: Store> Control<S> {
                     self.note_http(row);
                 }
             }
+            Heard::Iscsi(up) => {
+                if let Some(row) = self.facts.line(Hand::Iscsi, up) {
+                    self.note_iscsi(row);
+                }
+            }
             Heard::Power(up) => {
                 if let Some(row) = self.facts.line(Hand::Power, up) {
                     self.facts.power.insert(row.fact.node.clone(), row.fact);
@@ -187,6 +219,35 @@ impl<S: Store> Control<S> {
                 }
                 None => {}
             },
+        }
+    }
+
+    fn note_iscsi(&mut self, row: Row<IscsiFact>) {
+        let facts = &mut self.facts;
+        match row.fact {
+            IscsiFact::Volume { id, state, exported } => {
+                facts.volumes.insert(id, (state, exported));
+            }
+            IscsiFact::Target { name, sessions, trouble } => {
+                facts.targets.insert(name, (sessions, trouble));
+            }
+            IscsiFact::Push { attempt, state } => {
+                facts.pushes.insert(attempt, state);
+            }
+            IscsiFact::Refused { .. } => {}
+            IscsiFact::Listen { trouble, .. } => facts.trouble(Hand::Iscsi, row.key, trouble),
+        }
+        // What is not of the plan any more is never told anew, so it goes here.
+        let plan = &self.last.iscsi;
+        if facts.targets.len() > HAPPENED {
+            facts.targets.retain(|name, _| plan.targets.iter().any(|target| target.name == *name));
+        }
+        if facts.pushes.len() > HAPPENED {
+            facts.pushes.retain(|attempt, _| plan.pushes.iter().any(|push| push.attempt == *attempt));
+        }
+        if facts.volumes.len() > 2 * HAPPENED {
+            let volumes = &self.volumes;
+            facts.volumes.retain(|id, _| volumes.contains_key(id));
         }
     }
 
@@ -247,7 +308,7 @@ impl<S: Store> Control<S> {
         }
         if self.facts.scripts.len().max(self.facts.agents.len()) > HAPPENED {
             let journeys = self.nodes.values().filter_map(|node| node.journey.as_ref());
-            let ours: BTreeSet<Attempt> = journeys.map(Journey::attempt).collect();
+            let ours: BTreeSet<Attempt> = journeys.flat_map(|j| [j.attempt(), j.system()]).collect();
             self.facts.scripts.retain(|attempt, _| ours.contains(attempt));
             self.facts.agents.retain(|attempt, _| ours.contains(attempt));
         }
@@ -267,6 +328,22 @@ impl<S: Store> Control<S> {
         }
     }
 
+    /// The network one of a node's ports belongs in, when the node is where `place` says.
+    pub(crate) fn port_network(&self, node: &NodeRecord, mac: Mac, place: Place) -> Option<&NetworkSpec> {
+        let name = &node.spec.name;
+        if node.spec.pxe_port().map(|port| port.mac) == Some(mac) {
+            return self.network_of(name, place);
+        }
+        if place == Place::Tenant
+            && let Some(deployment) = &node.deployment
+            && let Some((network, port)) = self.storage_of(&deployment.network, &node.spec)
+            && port.mac == mac
+        {
+            return Some(network);
+        }
+        self.network_of(name, Place::Quarantine)
+    }
+
     /// What is seen of a node now.
     pub(crate) fn sight(&self, name: &NodeName, journey: &Journey) -> Sight {
         let Some(node) = self.nodes.get(name) else { return Sight::default() };
@@ -275,8 +352,7 @@ impl<S: Store> Control<S> {
         let power = self.facts.power(node);
         let pxe = node.spec.pxe_port().map(|port| port.mac);
         let ports = node.spec.ports.iter().filter_map(|port| {
-            let place = if Some(port.mac) == pxe { now_in } else { Place::Quarantine };
-            let wanted = self.network_of(name, place)?.vlan;
+            let wanted = self.port_network(node, port.mac, now_in)?.vlan;
             let link = port.local_link.clone();
             let fact = self.facts.ports.get(&(link.switch.clone(), link.port.clone()));
             let switch = self.facts.switches.get(&link.switch).cloned();
@@ -294,6 +370,23 @@ impl<S: Store> Control<S> {
             let network = self.network_of(name, place)?;
             self.facts.clients.get(&(network.name.to_string(), pxe?)).cloned()
         };
+        let san = node.deployment.as_ref().filter(|_| node.boots_from_volume()).and_then(|deployment| {
+            let (network, port) = self.storage_of(&deployment.network, &node.spec)?;
+            self.facts.clients.get(&(network.name.to_string(), port.mac)).cloned()
+        });
+        let target = self.access(node).target;
+        let (sessions, trouble) = self.facts.target(&target).cloned().unwrap_or_default();
+        let root = node.deployment.as_ref().and_then(|deployment| deployment.root.clone()).map(|id| {
+            let seen = self.facts.volume(&id);
+            VolumeSight {
+                state: seen.map(|(state, _)| state.clone()),
+                exported: seen
+                    .and_then(|(_, exported)| exported.as_ref())
+                    .is_some_and(|(to, _)| *to == target),
+                id,
+                trouble,
+            }
+        });
         let attempt = journey.attempt();
         let agent = self.facts.agents.get(&attempt).map(|(connected, status)| AgentSight {
             attempt: attempt.clone(),
@@ -310,14 +403,16 @@ impl<S: Store> Control<S> {
         if first < ports.len() {
             ports.swap(0, first);
         }
+        let push = self.facts.pushes.get(&attempt).map(|state| (attempt.clone(), state.clone()));
         Sight {
             power: power.and_then(|fact| fact.power),
             power_wish: power.and_then(|fact| fact.fulfilled.clone()),
             power_acts: power.map_or(0, |fact| fact.acted),
             bmc: node.spec.bmc.address.to_string(),
             bmc_trouble: power.and_then(|fact| fact.trouble.clone()),
-            hands_away: [Hand::Power, Hand::Switch, Hand::Dhcp, Hand::Http]
+            hands_away: [Hand::Power, Hand::Switch, Hand::Dhcp, Hand::Http, Hand::Iscsi]
                 .into_iter()
+                .filter(|hand| *hand != Hand::Iscsi || journey.interface != DeployInterface::Direct)
                 .filter_map(away)
                 .collect(),
             ports,
@@ -325,6 +420,12 @@ impl<S: Store> Control<S> {
             script: self.facts.scripts.contains_key(&attempt).then(|| attempt.clone()),
             agent,
             tenant_client: client(Place::Tenant),
+            san_client: san,
+            san_script: Some(journey.system()).filter(|system| self.facts.scripts.contains_key(system)),
+            push,
+            root,
+            sessions: sessions.iter().map(|session| session.peer.ip().to_string()).collect(),
+            open_to_it: self.open_to(name),
         }
     }
 }

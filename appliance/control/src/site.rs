@@ -12,6 +12,12 @@ pub struct Site {
     pub files: BootFiles,
     /// The directory of the image store.
     pub images: String,
+    /// The directory of volumes.
+    pub volumes: String,
+    /// What the names of our iSCSI targets and of nodes' initiators begin with.
+    pub iqn: String,
+    /// TCP port of iSCSI; 3260 as a rule.
+    pub iscsi_port: u16,
     /// The directory of config drives, each named by its digest.
     pub drives: String,
     /// The directory of agents' logs.

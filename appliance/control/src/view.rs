@@ -1,8 +1,12 @@
-use crate::{Control, Discovered, Hand, ImageRecord, NodeRecord};
-use agent_proto::{Inventory, JobState, Outcome, Phase};
-use boot::NodeName;
+mod volume;
+
+pub use volume::{CredentialsView, LunView, StorageView, VolumeView};
+
+use crate::{Control, Discovered, Hand, ImageRecord, NodeRecord, VolumeRecord};
+use agent_proto::{Inventory, Outcome, Phase};
+use boot::{NodeName, VolumeSource};
 use deploy::{Arrow, Failure, Goal, Step, Verdict, arrows, consider, position};
-use rack::{LinkState, NetworkSpec, PortMode, Power, ProvisionState, SwitchDriver};
+use rack::{DeployInterface, LinkState, NetworkSpec, PortMode, Power, ProvisionState, SwitchDriver};
 use sansio::Time;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -25,6 +29,8 @@ pub struct NodeView {
     pub step: Option<StepView>,
     /// What it is deployed with, or was to be.
     pub image: Option<String>,
+    /// How the image came or comes to it.
+    pub interface: Option<DeployInterface>,
     /// On whose network.
     pub network: Option<String>,
     /// The address it was seen with there.
@@ -39,6 +45,12 @@ pub struct NodeView {
     pub agent: Option<AgentView>,
     /// What was written on its disk.
     pub written: Option<Outcome>,
+    /// Its volumes.
+    pub storage: Option<StorageView>,
+    /// The node whose place it is to take.
+    pub reserved_for: Option<NodeName>,
+    /// The node that is to take its place.
+    pub replaced_by: Option<NodeName>,
     /// Numbers its descriptions.
     pub generation: u64,
 }
@@ -208,11 +220,8 @@ impl<S: Store> Control<S> {
         });
         let agent = node.journey.as_ref().and_then(|journey| {
             let (connected, status) = self.facts.agent(&journey.attempt())?;
-            let job = status.as_ref().and_then(|status| status.job.as_ref());
-            let progress = job.and_then(|job| match &job.state {
-                JobState::Running(p) => Some(ProgressView { phase: p.phase, done: p.done, total: p.total }),
-                _ => None,
-            });
+            let progress = self.sight(name, journey).job_progress(journey);
+            let progress = progress.map(|p| ProgressView { phase: p.phase, done: p.done, total: p.total });
             let inventory = status.as_ref().map(|status| status.inventory.clone());
             Some(AgentView { connected: *connected, progress, inventory })
         });
@@ -224,6 +233,7 @@ impl<S: Store> Control<S> {
             power: power.and_then(|fact| fact.power),
             step,
             image: node.deployment.as_ref().map(|d| d.image.to_string()),
+            interface: node.deployment.as_ref().map(|d| d.interface),
             network: node.deployment.as_ref().map(|d| d.network.to_string()),
             address: node.tenant_address,
             failure: node.failure.clone(),
@@ -235,6 +245,9 @@ impl<S: Store> Control<S> {
             ports: node.spec.ports.iter().map(|port| self.port_view(port)).collect(),
             agent,
             written: node.written.clone(),
+            storage: self.storage_view(node),
+            reserved_for: node.reserved_for.clone(),
+            replaced_by: node.replaced_by.clone(),
             generation: node.generation,
         }
     }
@@ -294,7 +307,12 @@ impl<S: Store> Control<S> {
         let deploying = |node: &NodeRecord| {
             node.journey.is_some() && node.deployment.as_ref().is_some_and(|d| d.digest == *digest)
         };
-        self.images.values().any(|image| image.digest == *digest) || self.nodes.values().any(deploying)
+        let made_from = |volume: &VolumeRecord| {
+            !volume.made && !volume.gone && volume.source == VolumeSource::Image(*digest)
+        };
+        self.images.values().any(|image| image.digest == *digest)
+            || self.nodes.values().any(deploying)
+            || self.volumes.values().any(made_from)
     }
 
     /// All machines that nobody enrolled, by address.

@@ -1,7 +1,7 @@
 use crate::{Control, Event, NodeRecord, RETRY, StepEnded};
-use agent_proto::{JobState, Progress};
-use boot::NodeName;
-use deploy::{Goal, Journey, Step, Verdict, consider, leg, position};
+use agent_proto::{JobState, Outcome, Progress};
+use boot::{NodeName, PushState};
+use deploy::{Goal, Journey, Sight, Step, Verdict, consider, leg, position};
 use rack::ProvisionState;
 use sansio::Time;
 use store::{Batch, Store};
@@ -12,6 +12,7 @@ const MOST_STEPS: usize = 16;
 impl<S: Store> Control<S> {
     /// Looks at every journey and goes on where it can.
     pub(crate) fn walk(&mut self, now: Time) {
+        let settled = self.settle(now);
         let mut deadline = None::<Time>;
         let mut sooner = |time: Time| deadline = Some(deadline.map_or(time, |d| d.min(time)));
         let travelling: Vec<NodeName> = self
@@ -47,27 +48,37 @@ impl<S: Store> Control<S> {
                     };
                 let tenant = sight.tenant_client.as_ref().filter(|_| sight.seen_by_tenant(&journey));
                 let tenant = tenant.and_then(|client| client.address);
-                let (mut node, events) = travel(NodeRecord { journey: Some(journey), ..node }, verdict, now);
+                let push = sight.push(&journey).cloned();
+                let before = NodeRecord { journey: Some(journey), ..node };
+                let (mut node, events) = travel(before.clone(), verdict, now);
                 match (node.journey.as_ref().map(|j| j.step), &written) {
-                    (Some(Step::ReleasePort), Some(_)) => node.written = written,
+                    (Some(Step::Finish), _) => {
+                        node.written = push.and_then(|push| pushed(&node, &before, &sight, push))
+                    }
+                    (Some(Step::ReleasePort), Some(Outcome::Written { .. })) => node.written = written,
                     _ if node.state == ProvisionState::Active => node.tenant_address = tenant,
                     _ => {}
                 }
-                let batch = events.iter().fold(Batch::new(), |batch, event| {
+                let (volumes, other, more) = self.passed_on(&before, &mut node, now);
+                let batch = events.iter().chain(&more).fold(Batch::new(), |batch, event| {
                     log::info!(node:% = name, kind = event.kind.as_str(); "{}", event.text);
                     batch.event_as(event)
                 });
+                let batch = volumes.iter().fold(batch, |batch, v| batch.put_as(v.id.as_str(), v));
+                let batch = other.iter().fold(batch, |batch, o| batch.put_as(o.spec.name.as_str(), o));
                 if self.commit(batch.put_as(name.as_str(), &node)).is_err() {
                     sooner(now + RETRY);
                     break;
                 }
                 self.nodes.insert(name.clone(), node);
+                self.nodes.extend(other.map(|other| (other.spec.name.clone(), other)));
+                self.volumes.extend(volumes.into_iter().map(|volume| (volume.id.clone(), volume)));
                 if self.replan().is_err() {
                     sooner(now + RETRY);
                 }
             }
         }
-        if self.discover(now).is_err() | self.replan().is_err() {
+        if settled.is_err() | self.discover(now).is_err() | self.replan().is_err() {
             sooner(now + RETRY);
         }
         self.deadline = deadline;
@@ -153,6 +164,7 @@ fn travel(mut node: NodeRecord, verdict: Verdict, now: Time) -> (NodeRecord, Vec
                         Goal::Deploy => ProvisionState::DeployFailed,
                         Goal::Delete => ProvisionState::Error,
                         Goal::Clean => ProvisionState::CleanFailed,
+                        Goal::Fence => ProvisionState::Error,
                     };
                     state_to(&mut node, state, now, &mut say);
                 }
@@ -161,7 +173,7 @@ fn travel(mut node: NodeRecord, verdict: Verdict, now: Time) -> (NodeRecord, Vec
         Verdict::Arrived => {
             say("step", format!("{from} done after {millis} ms"));
             let state = match journey.goal {
-                Goal::Manage => ProvisionState::Manageable,
+                Goal::Manage | Goal::Fence => ProvisionState::Manageable,
                 Goal::Deploy => ProvisionState::Active,
                 Goal::Delete | Goal::Clean => ProvisionState::Available,
             };
@@ -183,10 +195,27 @@ fn travel(mut node: NodeRecord, verdict: Verdict, now: Time) -> (NodeRecord, Vec
     (node, events)
 }
 
+/// What is to be shown of a disk that the appliance has written.
+fn pushed(node: &NodeRecord, before: &NodeRecord, sight: &Sight, push: PushState) -> Option<Outcome> {
+    let PushState::Done { sent, millis } = push else { return node.written.clone() };
+    let deployment = node.deployment.as_ref()?;
+    let disk = before.journey.as_ref().and_then(|journey| sight.exported(journey));
+    Some(Outcome::Written {
+        disk: disk.map(|exported| exported.disk.clone()).unwrap_or_default(),
+        image_bytes: deployment.size,
+        received_bytes: sent,
+        written_bytes: sent,
+        kept_bytes: 0,
+        millis,
+    })
+}
+
 /// Begins a journey: the node's next.
 pub(crate) fn begin(node: &mut NodeRecord, goal: Goal, now: Time, say: &mut impl FnMut(&str, String)) {
     node.journeys += 1;
-    let journey = Journey::begin(node.spec.name.clone(), node.journeys, goal, now);
+    let interface = node.deployment.as_ref().map(|deployment| deployment.interface);
+    let journey = Journey::begin(node.spec.name.clone(), node.journeys, goal, now)
+        .by(interface.filter(|_| goal == Goal::Deploy).unwrap_or_default());
     let (at, of) = position(&journey);
     say("journey", format!("{goal} begins: {at}/{of} {}", journey.step));
     enter(node, journey, now, say);

@@ -7,9 +7,9 @@ use anyhow::{Result, bail};
 use boot::NodeName;
 use control::NodeView;
 use core::time::Duration;
-use deploy::{Arrow, Seen};
+use deploy::{Arrow, Seen, Step};
 use indicatif::{ProgressBar, ProgressStyle};
-use rack::{LinkState, ProvisionState};
+use rack::{DeployInterface, LinkState, ProvisionState};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
@@ -147,7 +147,31 @@ pub(crate) fn explain(view: &NodeView) -> Result<()> {
     writeln!(out, "{}: {} for {since}, {power}", view.name, view.provision_state)?;
     if let (Some(image), Some(network)) = (&view.image, &view.network) {
         let address = view.address.map_or_else(String::new, |address| format!(", address {address}"));
-        writeln!(out, "  image {image} on network {network}{address}")?;
+        let from = match view.interface {
+            Some(DeployInterface::San) => ", booted from a volume",
+            _ => "",
+        };
+        writeln!(out, "  image {image} on network {network}{address}{from}")?;
+    }
+    if let Some(spare) = &view.replaced_by {
+        writeln!(out, "  node {spare} is to take its place")?;
+    }
+    if let Some(failed) = &view.reserved_for {
+        writeln!(out, "  it is to take the place of node {failed}")?;
+    }
+    if let Some(storage) = &view.storage {
+        for lun in &storage.luns {
+            let root = if lun.root { ", which it boots from" } else { "" };
+            writeln!(out, "  logical unit {}: volume {}, {}{root}", lun.lun, lun.volume, octets(lun.size))?;
+        }
+        let sessions = match storage.sessions.as_slice() {
+            [] => "nobody is logged in".to_owned(),
+            peers => format!("logged in from {}", peers.join(" and ")),
+        };
+        writeln!(out, "  at {} of {}: {sessions}", storage.target, storage.portal)?;
+        if let Some(trouble) = &storage.trouble {
+            writeln!(out, "  {trouble}")?;
+        }
     }
     if let Some(Outcome::Written { disk, image_bytes, received_bytes, written_bytes, kept_bytes, millis }) =
         &view.written
@@ -207,6 +231,10 @@ pub(crate) fn explain(view: &NodeView) -> Result<()> {
         }
         if settled {
             let next = match view.provision_state {
+                ProvisionState::Error if failure.step == Step::Fence => format!(
+                    "kiln node replace {0} --with … again; with --off-by-hand if you have pulled its plugs",
+                    view.name
+                ),
                 ProvisionState::Enroll => format!("kiln node manage {}", view.name),
                 ProvisionState::DeployFailed => {
                     format!("kiln node deploy {0} … again, or kiln node undeploy {0}", view.name)

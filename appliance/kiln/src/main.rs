@@ -7,6 +7,7 @@ mod network;
 mod node;
 mod show;
 mod switch;
+mod volume;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -48,6 +49,9 @@ enum What {
     /// Disk images.
     #[command(subcommand)]
     Image(image::Image),
+    /// Disks that the appliance exports over iSCSI.
+    #[command(subcommand)]
+    Volume(volume::Volume),
     /// VLANs with a subnet and a purpose.
     #[command(subcommand)]
     Network(network::Network),
@@ -79,6 +83,7 @@ fn run(command: Command) -> Result<()> {
     match command.what {
         What::Node(node) => node::run(&client, output, node),
         What::Image(image) => image::run(&client, output, image),
+        What::Volume(volume) => volume::run(&client, output, volume),
         What::Network(network) => network::run(&client, output, network),
         What::Switch(switch) => switch::run(&client, output, switch),
         What::Discovered(Discovered::List) => show::discovered(&client, output),

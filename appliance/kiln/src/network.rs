@@ -48,6 +48,9 @@ pub(crate) struct Create {
     /// The appliance's interface on it; without it the one its configuration names.
     #[arg(long)]
     device: Option<Device>,
+    /// The storage network by which machines of this tenant's network reach their volumes.
+    #[arg(long)]
+    storage: Option<NetworkName>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -56,6 +59,7 @@ enum PurposeChoice {
     Cleaning,
     Quarantine,
     Tenant,
+    Storage,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -78,6 +82,7 @@ pub(crate) fn run(client: &Client, output: Output, network: Network) -> Result<(
                     PurposeChoice::Cleaning => Purpose::Cleaning,
                     PurposeChoice::Quarantine => Purpose::Quarantine,
                     PurposeChoice::Tenant => Purpose::Tenant,
+                    PurposeChoice::Storage => Purpose::Storage,
                 },
                 vlan: create.vlan,
                 subnet: create.subnet,
@@ -90,6 +95,7 @@ pub(crate) fn run(client: &Client, output: Output, network: Network) -> Result<(
                 router: create.router,
                 dns: create.dns,
                 device: create.device,
+                storage: create.storage,
             };
             client.put(&format!("/v1/networks/{}", create.network), &spec).map(drop)
         }

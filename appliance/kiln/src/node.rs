@@ -5,8 +5,10 @@ use crate::show::{self, json, span, table};
 use anyhow::{Context as _, Result, bail};
 use boot::{Mac, NodeName, Secret};
 use clap::{Args, Subcommand, ValueEnum};
-use control::NodeView;
-use rack::{BmcSpec, DiskHint, Firmware, LocalLink, NodeSpec, PortSpec, SwitchName, SwitchPort};
+use control::{CredentialsView, NodeView};
+use rack::{
+    BmcSpec, DeployInterface, DiskHint, Firmware, LocalLink, NodeSpec, PortSpec, SwitchName, SwitchPort,
+};
 use serde_json::{Value, json as value};
 use std::io::Read as _;
 use std::net::IpAddr;
@@ -44,6 +46,9 @@ pub(crate) enum Node {
         /// The tenant's network.
         #[arg(long)]
         network: String,
+        /// How the image comes to it.
+        #[arg(long, value_enum, default_value_t = InterfaceChoice::Direct)]
+        interface: InterfaceChoice,
         /// A file for cloud-init, given on a config drive.
         #[arg(long, value_name = "FILE")]
         user_data: Option<PathBuf>,
@@ -56,6 +61,20 @@ pub(crate) enum Node {
         #[command(flatten)]
         wait: Wait,
     },
+    /// Shuts it out of its networks and volumes, and lets another node take its place.
+    Replace {
+        node: NodeName,
+        /// The node that takes its place; it must be available.
+        #[arg(long = "with", value_name = "SPARE")]
+        spare: NodeName,
+        /// Its BMC does not answer, and you have seen to it that it is off: pulled its plugs.
+        #[arg(long)]
+        off_by_hand: bool,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// What its system needs to log in to its volumes: names and secrets.
+    Credentials { node: NodeName },
     /// Forgets it.
     Delete { node: NodeName },
     /// Says what it waits for, and which arrow of the picture is missing.
@@ -99,6 +118,15 @@ pub(crate) struct Enroll {
     /// The switch's port.
     #[arg(long, required_unless_present = "file")]
     port: Option<SwitchPort>,
+    /// The MAC address of the interface by which it reaches volumes on a storage network.
+    #[arg(long, requires = "storage_port")]
+    storage_mac: Option<Mac>,
+    /// The port of the same switch that it hangs on.
+    #[arg(long, requires = "storage_mac")]
+    storage_port: Option<SwitchPort>,
+    /// It has no disks: it boots from volumes, and there is nothing to wipe.
+    #[arg(long)]
+    diskless: bool,
     /// How it boots.
     #[arg(long, value_enum, default_value_t = FirmwareChoice::Any)]
     firmware: FirmwareChoice,
@@ -110,6 +138,16 @@ pub(crate) struct Enroll {
     provide: bool,
     #[command(flatten)]
     wait: Wait,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum InterfaceChoice {
+    /// The agent fetches it over HTTP and writes it on the disk.
+    Direct,
+    /// The agent exports the disk over iSCSI and the appliance writes it.
+    Iscsi,
+    /// The node boots a clone of it over iSCSI; nothing is written on its disks.
+    San,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -139,8 +177,13 @@ pub(crate) fn run(client: &Client, output: Output, node: Node) -> Result<()> {
         Node::Provide { node, no_clean, wait } => {
             begin(client, output, &node, "provide", &value!({ "clean": !no_clean }), &wait)
         }
-        Node::Deploy { node, image, network, user_data, wait } => {
-            let mut body = value!({ "image": image, "network": network });
+        Node::Deploy { node, image, network, interface, user_data, wait } => {
+            let interface = match interface {
+                InterfaceChoice::Direct => DeployInterface::Direct,
+                InterfaceChoice::Iscsi => DeployInterface::Iscsi,
+                InterfaceChoice::San => DeployInterface::San,
+            };
+            let mut body = value!({ "image": image, "network": network, "interface": interface });
             if let Some(path) = user_data {
                 let text = std::fs::read_to_string(&path)
                     .with_context(|| format!("cannot read the user data {} as text", path.display()))?;
@@ -149,6 +192,16 @@ pub(crate) fn run(client: &Client, output: Output, node: Node) -> Result<()> {
             begin(client, output, &node, "deploy", &body, &wait)
         }
         Node::Undeploy { node, wait } => begin(client, output, &node, "undeploy", &value!({}), &wait),
+        Node::Replace { node, spare, off_by_hand, wait } => {
+            let body = value!({ "with": spare, "off_by_hand": off_by_hand });
+            let fenced = Wait { no_wait: wait.no_wait };
+            begin(client, output, &node, "replace", &body, &fenced)?;
+            if wait.no_wait { Ok(()) } else { journey::follow(client, output, &spare) }
+        }
+        Node::Credentials { node } => {
+            let view: CredentialsView = client.get(&format!("/v1/nodes/{node}/credentials"))?;
+            if output == Output::Json { json(&view) } else { show::credentials(&view) }
+        }
         Node::Delete { node } => client.delete(&format!("/v1/nodes/{node}")),
         Node::Timeline { node } => {
             view(client, &node)?;
@@ -236,17 +289,22 @@ fn described(enroll: Enroll) -> Result<NodeSpec> {
     Ok(NodeSpec {
         name: name.clone(),
         bmc: BmcSpec { address: *address, port: 623, user: user.clone(), password },
-        ports: vec![PortSpec {
-            mac,
-            local_link: LocalLink { switch: switch.clone(), port: port.clone() },
-            pxe_enabled: true,
-        }],
+        ports: [Some((mac, port)), enroll.storage_mac.zip(enroll.storage_port.as_ref())]
+            .into_iter()
+            .flatten()
+            .map(|(mac, port)| PortSpec {
+                mac,
+                local_link: LocalLink { switch: switch.clone(), port: port.clone() },
+                pxe_enabled: true,
+            })
+            .collect(),
         firmware: match enroll.firmware {
             FirmwareChoice::Bios => Firmware::Bios,
             FirmwareChoice::Uefi => Firmware::Uefi,
             FirmwareChoice::Any => Firmware::Any,
         },
         root_disk: DiskHint { serial: enroll.disk_serial, ..DiskHint::default() },
+        diskless: enroll.diskless,
     })
 }
 

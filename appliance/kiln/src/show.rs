@@ -1,7 +1,7 @@
 use crate::Output;
 use crate::client::Client;
 use anyhow::{Context as _, Result};
-use control::{DiscoveredView, Event, StatusView};
+use control::{CredentialsView, DiscoveredView, Event, StatusView};
 use core::time::Duration;
 use sansio::Time;
 use serde::{Deserialize, Serialize};
@@ -108,6 +108,24 @@ pub(crate) fn watch(client: &Client, output: Output, node: Option<&str>, after: 
 pub(crate) fn timeline(client: &Client, output: Output, node: &str) -> Result<()> {
     for line in client.lines(&format!("/v1/events?node={node}"))? {
         say(output, &line.context("the appliance's answer was cut off")?, true)?;
+    }
+    Ok(())
+}
+
+/// What a node's system needs to log in to its volumes.
+pub(crate) fn credentials(view: &CredentialsView) -> Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "portal            {}", view.storage.portal)?;
+    writeln!(out, "target            {}", view.storage.target)?;
+    writeln!(out, "initiator         {}", view.storage.initiator)?;
+    writeln!(out, "user              {}", view.user)?;
+    writeln!(out, "secret            {}", view.secret.expose())?;
+    if let Some(secret) = &view.target_secret {
+        writeln!(out, "target's user     {}", view.target_user)?;
+        writeln!(out, "target's secret   {}", secret.expose())?;
+    }
+    for lun in &view.storage.luns {
+        writeln!(out, "logical unit {:<4} volume {}, {}", lun.lun, lun.volume, octets(lun.size))?;
     }
     Ok(())
 }
