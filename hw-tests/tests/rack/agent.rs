@@ -3,8 +3,8 @@
 use crate::machine::{Client, Content, Disk, Exchange, Faults, Ledger, Net};
 use crate::packet::Dress;
 use agent_proto::{
-    CMDLINE_ATTEMPT, CMDLINE_TOKEN, Failure, FailureKind, Inventory, Job, JobState, JobStatus, Order,
-    Outcome, Phase, Progress, Status, Task, VERSION,
+    CMDLINE_ATTEMPT, CMDLINE_TOKEN, Exported, Failure, FailureKind, Inventory, Job, JobState, JobStatus,
+    Order, Outcome, Phase, Progress, Status, Task, VERSION,
 };
 use boot::{Attempt, Mac};
 use core::time::Duration;
@@ -113,15 +113,30 @@ impl Agent {
     }
 
     fn begin(&mut self, job: Job, ledger: &mut Ledger, disk: &mut Disk) {
-        if let Task::WriteImage { image, .. } = &job.task {
-            if disk.size < image.size {
+        let size = match &job.task {
+            Task::WriteImage { image, .. } => image.size,
+            Task::ExportDisk { size, .. } => *size,
+            _ => 0,
+        };
+        disk.exported = None;
+        if let Task::ExportDisk { export, .. } = &job.task
+            && disk.size >= size
+        {
+            disk.exported = Some((export.target.clone(), export.chap.secret.clone()));
+            let exported = Exported { disk: "sda".into(), size: disk.size, port: export.port, sessions: 0 };
+            return self.set(&job.id, JobState::Exported(exported));
+        }
+        if size > 0 {
+            if disk.size < size {
                 let text = format!(
                     "disk sda has {} octets and the image needs {}: use a smaller image or a larger disk",
-                    disk.size, image.size
+                    disk.size, size
                 );
                 return self
                     .set(&job.id, JobState::Failed(Failure { kind: FailureKind::DiskTooSmall, text }));
             }
+        }
+        if let Task::WriteImage { image, .. } = &job.task {
             ledger.writes_begun.push(self.attempt.clone());
             disk.content = Content::Torn(image.digest);
         }
@@ -139,6 +154,13 @@ impl Agent {
         net: &mut Net<'_>,
     ) -> Option<u64> {
         let more = done + 1;
+        if let Task::FinishDisk { config_drive, .. } = &job.task {
+            let Content::Image(image, None) = disk.content else { panic!("{:?} is finished", disk.content) };
+            disk.content = Content::Image(image, config_drive.as_ref().map(|drive| drive.digest));
+            ledger.writes_done.push(self.attempt.clone());
+            self.set(&job.id, JobState::Done(Outcome::Finished { disk: "sda".into() }));
+            return None;
+        }
         let Task::WriteImage { image, config_drive, .. } = &job.task else {
             disk.content = Content::Blank;
             ledger.wipes_done.push(self.attempt.clone());

@@ -2,7 +2,7 @@
 
 use crate::world::World;
 use control::NodeRecord;
-use rack::{BootDevice, ProvisionState, Purpose, Vlan};
+use rack::{BootDevice, DeployInterface, ProvisionState, Purpose, Vlan};
 
 use crate::stage::{PROVISIONING, TENANTS, vlan};
 
@@ -38,8 +38,12 @@ pub(crate) fn isolation(world: &World) {
             world.story()
         );
         if machine.is_on() {
+            // What boots from a volume is offered nothing but its tenant's there.
+            let by_network =
+                (record.deployment.as_ref()).is_some_and(|d| d.interface == DeployInterface::San);
+            let started = machine.started.map(|(vlan, from_disk)| (vlan, from_disk || by_network));
             assert_eq!(
-                machine.started,
+                started,
                 Some((is_in, true)),
                 "{} runs in a tenant's VLAN what was not started there from its disk\n{}",
                 machine.name,
@@ -63,6 +67,13 @@ fn is_of(record: &NodeRecord, is_in: Vlan, world: &World) -> bool {
         _ => false,
     };
     is_theirs && may_be
+}
+
+/// Nobody but the node that has it can write on a volume, and nobody at all on one whose node is not on.
+pub(crate) fn one_writer(world: &World) {
+    for (volume, writers) in world.iscsi.writers() {
+        assert!(writers.len() <= 1, "{writers:?} can write on {volume}\n{}", world.story());
+    }
 }
 
 /// A deployment that was never begun again: each thing that must be once was once.

@@ -2,10 +2,11 @@
 //! only what is on the VLAN that its switch port is in.
 
 use crate::agent::{Agent, Ends};
+use crate::iscsi::{IscsiHand, Login};
 use crate::packet::{self, Dress};
 use crate::power::{Bmc, Switched};
 use crate::services::{DhcpHand, HttpHand, Interfaces, TftpHand};
-use boot::{Attempt, Digest, Mac, NodeName};
+use boot::{Attempt, Digest, Iqn, Mac, NodeName, Secret};
 use core::time::Duration;
 use dhcproto::v4::MessageType;
 use rack::{BootDevice, SwitchPort, Vlan};
@@ -27,6 +28,7 @@ pub(crate) struct Net<'a> {
     pub(crate) dhcp: &'a mut DhcpHand,
     pub(crate) tftp: &'a mut TftpHand,
     pub(crate) http: &'a mut HttpHand,
+    pub(crate) iscsi: &'a mut IscsiHand,
     pub(crate) now: Time,
 }
 
@@ -44,6 +46,8 @@ pub(crate) enum Content {
 pub(crate) struct Disk {
     pub(crate) size: u64,
     pub(crate) content: Content,
+    /// As what it is exported, and with which secret.
+    pub(crate) exported: Option<(Iqn, Secret)>,
 }
 
 /// What may be wrong with a machine.
@@ -144,6 +148,8 @@ pub(crate) struct Machine {
     pub(crate) ledger: Ledger,
     /// The VLAN that it was in when what runs on it was started, and whether that came from its disk.
     pub(crate) started: Option<(Vlan, bool)>,
+    /// The volume that its system runs from.
+    pub(crate) volume: Option<Login>,
     doing: Doing,
     at: Option<Time>,
 }
@@ -155,10 +161,11 @@ impl Machine {
             mac,
             port,
             bmc,
-            disk: Disk { size, content: Content::Blank },
+            disk: Disk { size, content: Content::Blank, exported: None },
             faults: Faults::default(),
             ledger: Ledger::default(),
             started: None,
+            volume: None,
             doing: Doing::Nothing,
             at: None,
         }
@@ -207,6 +214,8 @@ impl Machine {
             }
             Some(Switched::Off) => {
                 (self.doing, self.at, self.started) = (Doing::Nothing, None, None);
+                (self.disk.exported, self.volume) = (None, None);
+                net.iscsi.log_out(&self.name);
                 return;
             }
             None => {}
@@ -220,6 +229,7 @@ impl Machine {
     fn start(&mut self, device: BootDevice, port: Vlan, now: Time) {
         let from_disk = device == BootDevice::Disk || device == BootDevice::None && self.boots();
         self.started = Some((port, from_disk));
+        (self.disk.exported, self.volume) = (None, None);
         self.doing = Doing::Post(device);
         self.at = Some(now + POST);
     }
@@ -271,6 +281,16 @@ impl Machine {
                 let Some(vlan) = net.vlan else { return Some(SOON * 2) };
                 match net.http.script(vlan, net.interfaces, url) {
                     Some(script) if net.http.assets(vlan, net.interfaces) => {
+                        if let Some(login) = Login::of(script.expose()) {
+                            let image = net.iscsi.log_in(vlan, net.interfaces, &login, &self.name);
+                            if image.is_none() || self.faults.no_system {
+                                // The script sleeps, and is fetched again.
+                                return Some(SOON * 5);
+                            }
+                            self.volume = Some(login);
+                            self.doing = Doing::Starting;
+                            return Some(SYSTEM);
+                        }
                         let Some(agent) = Agent::of(script.expose()) else {
                             // The hold script: sleep, and ask again.
                             return Some(SOON * 30);
@@ -299,6 +319,14 @@ impl Machine {
             Doing::Starting if self.faults.system_is_silent => {
                 self.doing = Doing::Up;
                 None
+            }
+            Doing::Starting
+                if self.volume.as_ref().is_some_and(|login| !net.iscsi.write(login, &self.name)) =>
+            {
+                // Its session fell: it logs in again, for as long as it takes.
+                let (login, vlan) = (self.volume.clone()?, net.vlan?);
+                net.iscsi.log_in(vlan, net.interfaces, &login, &self.name);
+                Some(SOON)
             }
             Doing::Starting => {
                 self.doing = Doing::System(Client::new(Dress::System));

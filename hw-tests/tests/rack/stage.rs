@@ -8,8 +8,8 @@ use boot::{Digest, Mac, NodeName};
 use control::{ImageRecord, Intent, Site};
 use deploy::Patience;
 use rack::{
-    BmcSpec, Firmware, LocalLink, NetworkDhcp, NetworkSpec, NodeSpec, PortSpec, Purpose, SwitchDriver,
-    SwitchSpec, Vlan,
+    BmcSpec, DeployInterface, Firmware, LocalLink, NetworkDhcp, NetworkSpec, NodeSpec, PortSpec, Purpose,
+    SwitchDriver, SwitchSpec, Vlan,
 };
 use sansio::Time;
 use std::sync::{Mutex, OnceLock};
@@ -48,13 +48,22 @@ pub(crate) fn network(name: &str, id: u16, purpose: Purpose, subnet: &str) -> Ne
         router: None,
         dns: Vec::new(),
         device: None,
+        storage: None,
     }
 }
 
 pub(crate) fn site() -> Site {
     let interfaces = networks().map(|(name, ..)| (name.parse().unwrap(), name.parse().unwrap()));
     let patience = Patience { hand: 30, firmware: 120, ramdisk: 60, progress: 30, system: 120, tries: 3 };
-    Site { interfaces: interfaces.into(), http_port: 80, tftp_port: 69, patience, ..Site::default() }
+    Site {
+        interfaces: interfaces.into(),
+        http_port: 80,
+        tftp_port: 69,
+        iscsi_port: 3260,
+        iqn: "iqn.2026-01.internal.kiln".into(),
+        patience,
+        ..Site::default()
+    }
 }
 
 fn interfaces() -> Interfaces {
@@ -81,6 +90,7 @@ pub(crate) fn node(number: usize) -> NodeSpec {
         }],
         firmware: Firmware::Bios,
         root_disk: rack::DiskHint::default(),
+        diskless: false,
         name,
     }
 }
@@ -97,7 +107,12 @@ pub(crate) fn image() -> ImageRecord {
 }
 
 pub(crate) fn deploy(number: usize, tenant: usize) -> Intent {
+    deploy_by(DeployInterface::Direct, number, tenant)
+}
+
+pub(crate) fn deploy_by(interface: DeployInterface, number: usize, tenant: usize) -> Intent {
     Intent::Deploy {
+        interface,
         node: node(number).name,
         image: image().name,
         network: format!("tenant-{tenant}").parse().unwrap(),

@@ -5,6 +5,7 @@
 
 mod turn;
 
+use crate::iscsi::IscsiHand;
 use crate::line::Line;
 use crate::machine::Machine;
 use crate::power::PowerHand;
@@ -29,11 +30,12 @@ pub(crate) enum Victim {
 }
 
 impl Victim {
-    pub(crate) const ALL: [Victim; 7] = [
+    pub(crate) const ALL: [Victim; 8] = [
         Victim::Control,
         Victim::Hand(Hand::Dhcp),
         Victim::Hand(Hand::Tftp),
         Victim::Hand(Hand::Http),
+        Victim::Hand(Hand::Iscsi),
         Victim::Hand(Hand::Power),
         Victim::Hand(Hand::Switch),
         Victim::Supervisor,
@@ -57,6 +59,7 @@ pub(crate) struct World {
     pub(crate) dhcp: DhcpHand,
     pub(crate) tftp: TftpHand,
     pub(crate) http: HttpHand,
+    pub(crate) iscsi: IscsiHand,
     pub(crate) power: Line<PowerPlan, PowerFact>,
     power_hand: PowerHand,
     pub(crate) switch: Line<SwitchPlan, SwitchFact>,
@@ -96,6 +99,7 @@ impl World {
             dhcp: DhcpHand::new(now),
             tftp: TftpHand::new(now),
             http: HttpHand::new(now),
+            iscsi: IscsiHand::new(now),
             power: Line::new("power", now),
             power_hand: PowerHand::default(),
             switch: Line::new("switch", now),
@@ -216,12 +220,14 @@ impl World {
                 self.dhcp.desk.cut(now);
                 self.tftp.desk.cut(now);
                 self.http.desk.cut(now);
+                self.iscsi.desk.cut(now);
                 self.power.cut(now);
                 self.switch.cut(now);
             }
             Victim::Hand(Hand::Dhcp) => self.dhcp.desk.kill(now, away),
             Victim::Hand(Hand::Tftp) => self.tftp.desk.kill(now, away),
             Victim::Hand(Hand::Http) => self.http.desk.kill(now, away),
+            Victim::Hand(Hand::Iscsi) => self.iscsi.kill(now, away),
             Victim::Hand(Hand::Power) => {
                 self.power.kill(now, away);
                 self.power_hand = PowerHand::default();
@@ -266,6 +272,9 @@ impl World {
         if self.http.desk.start(now) {
             self.http.begin();
         }
+        if self.iscsi.desk.start(now) {
+            self.iscsi.begin(now);
+        }
         if self.power.start(now)
             && let Some(plan) = self.power.plan()
         {
@@ -282,6 +291,7 @@ impl World {
             self.dhcp.desk.connect(now, newest(Hand::Dhcp), &plans.dhcp);
             self.tftp.desk.connect(now, newest(Hand::Tftp), &plans.tftp);
             self.http.desk.connect(now, newest(Hand::Http), &plans.http);
+            self.iscsi.desk.connect(now, newest(Hand::Iscsi), &plans.iscsi);
             self.power.connect(now, newest(Hand::Power), &plans.power);
             self.switch.connect(now, newest(Hand::Switch), &plans.switch);
         }
@@ -297,6 +307,7 @@ impl World {
                 Hand::Dhcp => self.dhcp.desk.send(generation, &plans.dhcp),
                 Hand::Tftp => self.tftp.desk.send(generation, &plans.tftp),
                 Hand::Http => self.http.desk.send(generation, &plans.http),
+                Hand::Iscsi => self.iscsi.desk.send(generation, &plans.iscsi),
                 Hand::Power => self.power.send(generation, &plans.power),
                 Hand::Switch => self.switch.send(generation, &plans.switch),
             }

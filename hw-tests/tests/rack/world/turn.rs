@@ -27,9 +27,11 @@ impl World {
         self.dhcp.desk.flush();
         self.tftp.desk.flush();
         self.http.desk.flush();
+        self.iscsi.desk.flush();
         self.power.flush();
         self.switch.flush();
         judge::isolation(self);
+        judge::one_writer(self);
         passed
     }
 
@@ -41,6 +43,7 @@ impl World {
                 Hand::Dhcp => (self.dhcp.desk.has_down(), self.dhcp.desk.has_up()),
                 Hand::Tftp => (self.tftp.desk.has_down(), self.tftp.desk.has_up()),
                 Hand::Http => (self.http.desk.has_down(), self.http.desk.has_up()),
+                Hand::Iscsi => (self.iscsi.desk.has_down(), self.iscsi.desk.has_up()),
                 Hand::Power => (self.power.has_down(), self.power.has_up()),
                 Hand::Switch => (self.switch.has_down(), self.switch.has_up()),
             };
@@ -71,6 +74,7 @@ impl World {
             Hand::Dhcp => self.dhcp.desk.deliver_up().map(Heard::Dhcp),
             Hand::Tftp => self.tftp.desk.deliver_up().map(Heard::Tftp),
             Hand::Http => self.http.desk.deliver_up().map(Heard::Http),
+            Hand::Iscsi => self.iscsi.desk.deliver_up().map(Heard::Iscsi),
             Hand::Power => self.power.deliver_up().map(Heard::Power),
             Hand::Switch => self.switch.deliver_up().map(Heard::Switch),
         };
@@ -89,6 +93,7 @@ impl World {
                 self.http.take_plan();
                 self.machines.iter_mut().for_each(|machine| machine.wake(now));
             }
+            Hand::Iscsi if self.iscsi.desk.deliver_down() => self.iscsi.take_plan(now),
             Hand::Tftp => drop(self.tftp.desk.deliver_down()),
             Hand::Power if self.power.deliver_down() => {
                 if let Some(plan) = self.power.plan() {
@@ -111,6 +116,7 @@ impl World {
             Process,
             Control,
             Http,
+            Iscsi,
             Power,
             Switch,
             Tor,
@@ -122,6 +128,7 @@ impl World {
             self.dhcp.desk.poll_timeout(there),
             self.tftp.desk.poll_timeout(there),
             self.http.desk.poll_timeout(there),
+            self.iscsi.desk.poll_timeout(there),
             self.power.poll_timeout(there),
             self.switch.poll_timeout(there),
         ];
@@ -133,6 +140,8 @@ impl World {
         due.extend(control.map(|at| (at, Who::Control)));
         let http = self.http.poll_timeout().filter(|_| self.http.desk.is_alive());
         due.extend(http.map(|at| (at, Who::Http)));
+        let iscsi = self.iscsi.poll_timeout().filter(|_| self.iscsi.desk.is_alive());
+        due.extend(iscsi.map(|at| (at, Who::Iscsi)));
         let power = self.power_hand.poll_timeout().filter(|_| self.power.is_alive());
         due.extend(power.map(|at| (at, Who::Power)));
         let switch = self.switch_hand.poll_timeout().filter(|_| self.switch.is_alive());
@@ -156,6 +165,7 @@ impl World {
                 self.crash_if_broken();
             }
             Who::Http => self.http.handle_timeout(now),
+            Who::Iscsi => self.iscsi.handle_timeout(now, &mut self.machines),
             Who::Power => {
                 let machines = &mut self.machines;
                 self.power_hand.handle_timeout(now, &mut self.power, |node| {
@@ -172,9 +182,9 @@ impl World {
                 let machine = &mut self.machines[at];
                 let port = self.tor.vlan(&machine.port);
                 let vlan = Some(port).filter(|_| !machine.faults.cable_out);
-                let (interfaces, dhcp, tftp, http) =
-                    (&self.interfaces, &mut self.dhcp, &mut self.tftp, &mut self.http);
-                machine.handle_timeout(port, &mut Net { vlan, interfaces, dhcp, tftp, http, now });
+                let (interfaces, dhcp, tftp, http, iscsi) =
+                    (&self.interfaces, &mut self.dhcp, &mut self.tftp, &mut self.http, &mut self.iscsi);
+                machine.handle_timeout(port, &mut Net { vlan, interfaces, dhcp, tftp, http, iscsi, now });
             }
         }
     }
