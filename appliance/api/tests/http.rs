@@ -35,6 +35,7 @@ fn stage() -> Stage {
         link: Link::new(asks, events),
         token: Secret::new("the-token"),
         images: files.path().join("images"),
+        volumes: files.path().join("volumes"),
         drives: files.path().join("drives"),
         most_image: 64 << 20,
     };
@@ -233,4 +234,38 @@ fn the_log_is_numbered_resumed_and_followed() {
     let first: Value = serde_json::from_str(&followed.next().unwrap().unwrap()).unwrap();
     assert_eq!(first["kind"], "enrolled");
     assert_eq!(first["subject"], json!({ "kind": "node", "name": "n1" }));
+}
+
+#[test]
+fn volumes_are_asked_for_by_name_and_every_refusal_says_what_to_do() {
+    let stage = stage();
+    stage.describe();
+    let (status, view) = stage.call("PUT", "/v1/volumes/data", r#"{"size": 1000}"#);
+    assert_eq!((status, &view["size"], &view["from"]), (201, &json!(1024), &Value::Null), "{view}");
+    assert_eq!(stage.call("PUT", "/v1/volumes/data", r#"{"size": 1024}"#).0, 200);
+    assert_eq!(stage.call("PUT", "/v1/nodes/n1", &node().to_string()).0, 201);
+    let refused = [
+        ("PUT", "/v1/volumes/data", r#"{"size": 4096}"#, 409, "delete it first"),
+        ("PUT", "/v1/volumes/none", "{}", 400, "--size"),
+        ("PUT", "/v1/volumes/vast", r#"{"size": 18446744073709551615}"#, 400, "are possible"),
+        ("PUT", "/v1/volumes/both", r#"{"image": "a", "volume": "b"}"#, 400, "not from both"),
+        ("PUT", "/v1/volumes/copy", r#"{"volume": "data"}"#, 409, "not made yet"),
+        ("PUT", "/v1/volumes/of", r#"{"image": "nothing"}"#, 404, "kiln image list"),
+        ("PUT", "/v1/volumes/a_b", r#"{"size": 512}"#, 400, "volume's name"),
+        ("GET", "/v1/volumes/nobody", "", 404, "kiln volume list"),
+        ("POST", "/v1/volumes/data/attach", r#"{"node": "n1"}"#, 409, "active"),
+        ("POST", "/v1/volumes/data/attach", r#"{"node": "n9"}"#, 404, "kiln node list"),
+        ("POST", "/v1/nodes/n1/replace", r#"{"with": "n9"}"#, 404, "kiln node list"),
+        ("POST", "/v1/nodes/n1/replace", r#"{"with": "n1"}"#, 409, "does not boot from a volume"),
+        ("GET", "/v1/nodes/n1/credentials", "", 404, "kiln volume attach"),
+    ];
+    for (method, path, body, status, says) in refused {
+        let (got, answer) = stage.call(method, path, body);
+        assert_eq!(got, status, "{method} {path}: {answer}");
+        assert!(text(&answer).contains(says), "{method} {path}: {answer}");
+    }
+    assert_eq!(stage.call("POST", "/v1/volumes/data/detach", "").0, 200);
+    assert_eq!(stage.call("DELETE", "/v1/volumes/data", "").0, 202);
+    let (_, listed) = stage.call("GET", "/v1/volumes", "");
+    assert_eq!(listed[0]["removing"], json!(true));
 }

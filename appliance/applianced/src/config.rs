@@ -2,7 +2,7 @@ use anyhow::{Context as _, Result, bail};
 use boot::Device;
 use control::{BootFiles, Site};
 use deploy::Patience;
-use rack::NetworkName;
+use rack::{IqnPrefix, NetworkName};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,10 @@ pub(crate) struct Appliance {
     /// Added to the ramdisk's kernel command line.
     #[serde(default = "kernel_args")]
     pub(crate) kernel_args: String,
-    /// The first of the user ids that services run as; each has one of the six from here on. The group
+    /// What the names of iSCSI targets and initiators begin with.
+    #[serde(default)]
+    pub(crate) iqn: IqnPrefix,
+    /// The first of the user ids that services run as; each has one of the seven from here on. The group
     /// of all is the same number.
     #[serde(default = "first_user")]
     pub(crate) first_user: u32,
@@ -106,6 +109,10 @@ impl Config {
         self.data("images")
     }
 
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.data("volumes")
+    }
+
     pub(crate) fn drives(&self) -> PathBuf {
         self.data("drives")
     }
@@ -135,6 +142,9 @@ impl Config {
                 initramfs: text(&self.files.initramfs),
             },
             images: text(&self.images()),
+            volumes: text(&self.volumes()),
+            iqn: self.appliance.iqn.clone(),
+            iscsi_port: 3260,
             drives: text(&self.drives()),
             logs: text(&self.logs()),
             http_port: 80,

@@ -47,11 +47,9 @@ impl<S> Control<S> {
     /// The names and secrets of a node's present deployment.
     pub(crate) fn access(&self, node: &NodeRecord) -> Access {
         let (name, number) = (node.spec.name.as_str().to_ascii_lowercase(), node.access);
-        let iqn = |text: String| text.parse().expect("the configured prefix was parsed with a longer name");
-        let prefix = &self.site.iqn;
         Access {
-            target: iqn(format!("{prefix}:{name}.{number}")),
-            initiator: iqn(format!("{prefix}:initiator.{name}.{number}")),
+            target: self.site.iqn.name(&format!("{name}.{number}")),
+            initiator: self.site.iqn.name(&format!("initiator.{name}.{number}")),
             chap: IscsiChap {
                 user: format!("{name}.{number}"),
                 secret: self.master.chap(&format!("initiator {} {number}", node.spec.name)),
@@ -64,11 +62,9 @@ impl<S> Control<S> {
     /// The names and secrets by which the appliance logs in to the disk of one attempt's agent.
     pub(crate) fn push_access(&self, journey: &Journey) -> Access {
         let (attempt, node) = (journey.attempt(), journey.node.as_str().to_ascii_lowercase());
-        let iqn = |text: String| text.parse().expect("the configured prefix was parsed with a longer name");
-        let prefix = &self.site.iqn;
         Access {
-            target: iqn(format!("{prefix}:disk.{node}.{}.{}", journey.number, journey.attempt)),
-            initiator: iqn(format!("{prefix}:appliance")),
+            target: self.site.iqn.name(&format!("disk.{node}.{}.{}", journey.number, journey.attempt)),
+            initiator: self.site.iqn.name("appliance"),
             chap: IscsiChap {
                 user: "kiln".to_owned(),
                 secret: self.master.chap(&format!("push {attempt}")),

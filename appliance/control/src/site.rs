@@ -1,6 +1,6 @@
 use boot::Device;
 use deploy::Patience;
-use rack::NetworkName;
+use rack::{IqnPrefix, NetworkName};
 use std::collections::BTreeMap;
 
 /// What the appliance itself is: its interfaces, directories and boot files. From its configuration.
@@ -15,7 +15,7 @@ pub struct Site {
     /// The directory of volumes.
     pub volumes: String,
     /// What the names of our iSCSI targets and of nodes' initiators begin with.
-    pub iqn: String,
+    pub iqn: IqnPrefix,
     /// TCP port of iSCSI; 3260 as a rule.
     pub iscsi_port: u16,
     /// The directory of config drives, each named by its digest.

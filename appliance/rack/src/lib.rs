@@ -19,4 +19,4 @@ pub use switch::{
     LinkState, PortFact, PortMode, PortWish, SwitchDriver, SwitchEntry, SwitchFact, SwitchName, SwitchPlan,
     SwitchPort, SwitchSpec,
 };
-pub use volume::{DeployInterface, VolumeSpec};
+pub use volume::{DeployInterface, IqnPrefix, VolumeSpec};

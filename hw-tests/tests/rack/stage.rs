@@ -60,7 +60,6 @@ pub(crate) fn site() -> Site {
         http_port: 80,
         tftp_port: 69,
         iscsi_port: 3260,
-        iqn: "iqn.2026-01.internal.kiln".into(),
         patience,
         ..Site::default()
     }
