@@ -4,28 +4,36 @@
 //!   ROOT/extents/ab/abcdef…      an extent, named by its digest; one file for all images that hold it
 //!   ROOT/images/DIGEST.json      a manifest, named by its digest: written last, so that it is an image
 //!   ROOT/incoming/               what is being written; nothing here means anything
+//!   ROOT/unfinished/             of imports that broke off: which extents they had kept
 //!   ROOT/lock                    shared while an import runs, exclusive while the unused is removed
 //! ```
 //!
-//! A manifest is renamed into place when everything it lists is on disk. A process killed in the middle
-//! leaves extents that no manifest lists, which [`Library::sweep`] removes. An extent that is there already
-//! is compared with the one at hand and replaced if it differs: importing an image again heals it.
+//! A manifest is renamed into place when everything it lists is on disk. An extent that is there already is
+//! compared with the one at hand and replaced if it differs: importing an image again heals it.
+//!
+//! An upload that broke off, or whose import was killed, leaves extents that no manifest lists. It is resumed
+//! by giving it again, from its beginning, for packed content cannot be entered in the middle: what was kept
+//! is not written again. [`Library::sweep`] keeps the extents of the last four of these and removes all
+//! others that no manifest lists.
 //!
 //! Every call blocks until the disk answered; callers use threads of their own. Reading takes no lock.
 
 mod error;
+pub(crate) mod manifests;
 mod reader;
 mod shelf;
+mod unfinished;
 
 pub use error::LibraryError;
 pub use reader::Reader;
+pub(crate) use shelf::{extent_path, is_full};
 
 use boot::Digest;
 use image::{Format, ImportError, Manifest, Progress, RandomRead, Sha256, Terms};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use shelf::{Shelf, Spool};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::FileExt as _;
@@ -35,6 +43,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug)]
 pub struct Library {
     root: PathBuf,
+    volumes: Option<PathBuf>,
 }
 
 /// An image that was imported, or was there.
@@ -80,6 +89,17 @@ pub struct BadExtent {
     pub why: String,
 }
 
+/// An image that is not whole any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hurt {
+    /// Which.
+    pub image: Digest,
+    /// What is wrong with its manifest.
+    pub manifest: Option<String>,
+    /// Its extents that are bad.
+    pub extents: Vec<BadExtent>,
+}
+
 /// What was removed because no image needs it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -94,7 +114,12 @@ pub struct Swept {
 impl Library {
     /// The library in a directory. It is made by the first import.
     pub fn new(root: impl Into<PathBuf>) -> Library {
-        Library { root: root.into() }
+        Library { root: root.into(), volumes: None }
+    }
+
+    /// The same library, which keeps what the volumes of that directory stand on, whatever images are removed.
+    pub fn with_volumes(self, directory: impl Into<PathBuf>) -> Library {
+        Library { volumes: Some(directory.into()), ..self }
     }
 
     /// Its directory.
@@ -102,8 +127,8 @@ impl Library {
         &self.root
     }
 
-    fn manifest_path(&self, id: &Digest) -> PathBuf {
-        self.root.join("images").join(format!("{id}.json"))
+    pub(crate) fn manifest_path(&self, id: &Digest) -> PathBuf {
+        manifests::path(&self.root.join("images"), id)
     }
 
     fn lock(&self, how: FlockArg) -> Result<Option<Flock<File>>, LibraryError> {
@@ -126,8 +151,8 @@ impl Library {
     }
 
     /// Imports an upload of any of [`Format`]'s formats; qcow2 is saved to the disk first. `progress` is
-    /// called about once per MiB. The image exists when this returns, and is on disk; if it fails, nothing
-    /// is left behind.
+    /// called about once per MiB. The image exists when this returns, and is on disk. If it fails, nothing is
+    /// left behind, unless the upload broke off: then the next import of it writes only what is missing.
     pub fn import(
         &self,
         upload: impl Read,
@@ -171,6 +196,7 @@ impl Library {
         let new_bytes = shelf.close(&done)?;
         let done = done.map_err(LibraryError::Import)?;
         let id = self.put_manifest(&done.manifest)?;
+        unfinished::done(&self.root, done.manifest.digests())?;
         Ok(Imported {
             id,
             size: done.manifest.size(),
@@ -236,38 +262,11 @@ impl Library {
     }
 
     fn ids(&self) -> Result<Vec<Digest>, LibraryError> {
-        let path = self.root.join("images");
-        let entries = match fs::read_dir(&path) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(LibraryError::io("list", &path)(e)),
-        };
-        let mut ids = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(LibraryError::io("list", &path))?.file_name();
-            ids.extend(
-                name.to_str().and_then(|n| n.strip_suffix(".json")).and_then(|n| n.parse::<Digest>().ok()),
-            );
-        }
-        Ok(ids)
+        manifests::ids(&self.root.join("images"))
     }
 
     fn manifest(&self, id: &Digest) -> Result<Manifest, LibraryError> {
-        let path = self.manifest_path(id);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(LibraryError::NotFound(*id)),
-            Err(e) => return Err(LibraryError::io("open", &path)(e)),
-        };
-        let mut octets = Vec::new();
-        file.take(image::MAX_ENCODED as u64 + 1)
-            .read_to_end(&mut octets)
-            .map_err(LibraryError::io("read", &path))?;
-        let damaged = |why: String| LibraryError::Damaged { id: *id, path: path.clone(), why };
-        if image::digest(&octets) != *id {
-            return Err(damaged("its content has another digest than its name".to_owned()));
-        }
-        Manifest::decode(&octets).map_err(|e| damaged(e.to_string()))
+        manifests::read(&self.manifest_path(id), id).map(|(manifest, _)| manifest)
     }
 
     /// Opens an image for reading.
@@ -311,7 +310,51 @@ impl Library {
         Ok(bad)
     }
 
-    /// Removes extents that no image lists, and what broken imports left. `None`: an import runs, so that
+    /// Reads every extent of every image once and compares it with its digest; gives the images that a bad one
+    /// hurts, by name, and where. An image whose manifest is damaged is hurt in its whole. `progress` is told
+    /// the octets that were read.
+    pub fn scrub(&self, progress: &mut dyn FnMut(u64)) -> Result<Vec<Hurt>, LibraryError> {
+        let mut known: HashMap<Digest, Option<String>> = HashMap::new();
+        let (mut read, mut hurt) = (0, Vec::new());
+        let mut ids = self.ids()?;
+        ids.sort();
+        for id in ids {
+            let manifest = match self.manifest(&id) {
+                Ok(manifest) => manifest,
+                Err(LibraryError::NotFound(_)) => continue,
+                Err(LibraryError::Damaged { why, .. }) => {
+                    hurt.push(Hurt { image: id, manifest: Some(why), extents: Vec::new() });
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            let mut extents = Vec::new();
+            for (index, digest) in manifest.extents().iter().enumerate() {
+                let Some(digest) = digest else { continue };
+                let length = manifest.extent_length(index);
+                let found = known.entry(*digest).or_insert_with(|| {
+                    read += length as u64;
+                    progress(read);
+                    self.check_extent(digest, length).err()
+                });
+                if let Some(why) = found {
+                    let offset = index as u64 * image::EXTENT as u64;
+                    extents.push(BadExtent { offset, digest: *digest, why: why.clone() });
+                }
+            }
+            if !extents.is_empty() {
+                hurt.push(Hurt { image: id, manifest: None, extents });
+            }
+        }
+        Ok(hurt)
+    }
+
+    /// Whether an extent is what its digest says; `Err` says what it is instead.
+    pub(crate) fn check_extent(&self, digest: &Digest, length: usize) -> Result<(), String> {
+        shelf::check(&self.root, digest, length)
+    }
+
+    /// Removes extents that no image, volume or recently broken import needs, and files of broken imports. `None`: an import runs, so that
     /// nobody can tell yet what is needed; nothing was removed.
     ///
     /// # Errors
@@ -321,12 +364,17 @@ impl Library {
             return Ok(Some(Swept::default()));
         }
         let Some(_lock) = self.lock(FlockArg::LockExclusiveNonblock)? else { return Ok(None) };
-        let mut needed = HashSet::new();
-        for id in self.ids()? {
-            match self.manifest(&id) {
-                Ok(manifest) => needed.extend(manifest.digests()),
-                Err(LibraryError::NotFound(_)) => {}
-                Err(e) => return Err(e),
+        // First the images, then what volumes stand on: a volume that is made meanwhile has its base written
+        // down before it looks whether the image is still there.
+        let mut needed: HashSet<Digest> = unfinished::needed(&self.root)?.into_iter().collect();
+        let bases = self.volumes.iter().map(|directory| directory.join(manifests::BASES));
+        for directory in core::iter::once(self.root.join("images")).chain(bases) {
+            for id in manifests::ids(&directory)? {
+                match manifests::read(&manifests::path(&directory, &id), &id) {
+                    Ok((manifest, _)) => needed.extend(manifest.digests()),
+                    Err(LibraryError::NotFound(_)) => {}
+                    Err(e) => return Err(e),
+                }
             }
         }
         let mut swept = Swept::default();

@@ -19,6 +19,8 @@
 //! | zstd | several frames, skippable frames (RFC 8878, 3.1.2), windows to 128 MiB | dictionaries, `--long=28` and more |
 //! | qcow2 | versions 2 and 3, compressed clusters (deflate) | backing files, encryption, external data files, zstd clusters, extended L2 entries |
 //!
+//! A [`volume`] is what is written to over an image.
+//!
 //! This crate knows nothing of files, directories or threads: octets come from a `Read`, extents go to a
 //! [`Sink`] and are had again from [`Blocks`].
 
@@ -29,6 +31,7 @@ mod qcow2;
 mod read;
 mod sum;
 mod unpack;
+pub mod volume;
 
 pub use error::ImportError;
 pub use import::{Cutter, Imported, Progress, Sink, Terms, import};

@@ -34,14 +34,63 @@ pub struct Manifest {
     extents: Vec<Option<Digest>>,
 }
 
+/// What of the encoding is not the list of extents, which is read by hand: there may be a million of them.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Encoded {
+struct Head {
     version: u8,
     size: u64,
     extent_size: u32,
     sha256: Sha256,
-    extents: Vec<Option<Digest>>,
+}
+
+impl Head {
+    /// Without its closing brace.
+    fn encode(&self) -> Vec<u8> {
+        let mut encoded = serde_json::to_vec(self).expect("numbers and a text have a JSON form");
+        encoded.pop();
+        encoded
+    }
+}
+
+/// What stands between the head and the extents.
+const EXTENTS: &[u8] = b",\"extents\":[";
+
+/// The head is shorter than this.
+const MAX_HEAD: usize = 256;
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// The extents in `null` and `"…"`, with commas between them and `]}` behind.
+fn extents(mut rest: &[u8]) -> Option<Vec<Option<Digest>>> {
+    let mut extents = Vec::with_capacity(rest.len() / 67);
+    loop {
+        if let Some(after) = rest.strip_prefix(b"null") {
+            extents.push(None);
+            rest = after;
+        } else {
+            let (digits, after) = rest.strip_prefix(b"\"")?.split_first_chunk::<64>()?;
+            let mut digest = Digest([0; 32]);
+            for (octet, pair) in digest.0.iter_mut().zip(digits.as_chunks::<2>().0) {
+                *octet = value(pair[0])? << 4 | value(pair[1])?;
+            }
+            extents.push(Some(digest));
+            rest = after.strip_prefix(b"\"")?;
+        }
+        match rest.strip_prefix(b",") {
+            Some(after) => rest = after,
+            None => return (rest == b"]}").then_some(extents),
+        }
+    }
+}
+
+/// Of a lower-case hexadecimal digit.
+fn value(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
 }
 
 /// What keeps some octets from being a manifest.
@@ -178,14 +227,28 @@ impl Manifest {
 
     /// The canonical encoding.
     pub fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(&Encoded {
-            version: VERSION,
-            size: self.size,
-            extent_size: EXTENT as u32,
-            sha256: self.sha256,
-            extents: self.extents.clone(),
-        })
-        .expect("numbers, texts and a list have a JSON form")
+        let head =
+            Head { version: VERSION, size: self.size, extent_size: EXTENT as u32, sha256: self.sha256 };
+        let mut encoded = head.encode();
+        encoded.reserve(EXTENTS.len() + 2 + self.extents.len() * 67);
+        encoded.extend_from_slice(EXTENTS);
+        for (index, extent) in self.extents.iter().enumerate() {
+            if index > 0 {
+                encoded.push(b',');
+            }
+            match extent {
+                None => encoded.extend_from_slice(b"null"),
+                Some(digest) => {
+                    encoded.push(b'"');
+                    encoded.extend(digest.0.iter().flat_map(|octet| {
+                        [DIGITS[usize::from(octet >> 4)], DIGITS[usize::from(octet & 15)]]
+                    }));
+                    encoded.push(b'"');
+                }
+            }
+        }
+        encoded.extend_from_slice(b"]}");
+        encoded
     }
 
     /// Reads the canonical encoding, of at most [`MAX_ENCODED`] octets.
@@ -193,18 +256,22 @@ impl Manifest {
         if octets.len() > MAX_ENCODED {
             return Err(NotAManifest(format!("{} octets, more than {MAX_ENCODED}", octets.len())));
         }
-        let read: Encoded = serde_json::from_slice(octets).map_err(|e| NotAManifest(e.to_string()))?;
+        let not_canonical = || NotAManifest("its encoding is not the canonical one".to_owned());
+        let at = octets.windows(EXTENTS.len()).take(MAX_HEAD).position(|window| window == EXTENTS);
+        let (head, rest) = octets.split_at(at.ok_or_else(not_canonical)?);
+        let read: Head =
+            serde_json::from_slice(&[head, b"}"].concat()).map_err(|e| NotAManifest(e.to_string()))?;
         if read.version != VERSION {
             return Err(NotAManifest(format!("of version {}, this release reads {VERSION}", read.version)));
         }
         if read.extent_size != EXTENT as u32 {
             return Err(NotAManifest(format!("extents of {} octets, not {EXTENT}", read.extent_size)));
         }
-        let manifest = Manifest::new(read.size, read.sha256, read.extents)?;
-        if manifest.encode() != octets {
-            return Err(NotAManifest("its encoding is not the canonical one".to_owned()));
+        if read.encode() != head {
+            return Err(not_canonical());
         }
-        Ok(manifest)
+        let extents = extents(&rest[EXTENTS.len()..]).ok_or_else(not_canonical)?;
+        Manifest::new(read.size, read.sha256, extents)
     }
 
     /// The image's name: BLAKE3 of the canonical encoding.

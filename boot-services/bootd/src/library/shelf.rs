@@ -1,5 +1,6 @@
 use super::LibraryError;
 use super::error::free;
+use super::unfinished::Unfinished;
 use boot::Digest;
 use image::{ImportError, Progress, Sink};
 use nix::errno::Errno;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where an extent is kept.
-pub(super) fn extent_path(root: &Path, digest: &Digest) -> PathBuf {
+pub(crate) fn extent_path(root: &Path, digest: &Digest) -> PathBuf {
     let name = digest.to_string();
     root.join("extents").join(&name[..2]).join(name)
 }
@@ -23,7 +24,7 @@ pub(super) fn fresh(root: &Path) -> PathBuf {
 }
 
 /// Whether it says that there is no room.
-pub(super) fn is_full(e: &io::Error) -> bool {
+pub(crate) fn is_full(e: &io::Error) -> bool {
     let full = [Errno::ENOSPC, Errno::EDQUOT, Errno::EFBIG].map(|errno| errno as i32);
     e.raw_os_error().is_some_and(|errno| full.contains(&errno))
 }
@@ -34,6 +35,7 @@ pub(super) fn is_full(e: &io::Error) -> bool {
 /// room the image needs.
 pub(super) struct Shelf {
     root: PathBuf,
+    list: Unfinished,
     written: u64,
     unwritten: HashSet<Digest>,
     unwritten_bytes: u64,
@@ -49,6 +51,7 @@ impl Shelf {
     pub(super) fn new(root: &Path) -> Shelf {
         Shelf {
             root: root.to_owned(),
+            list: Unfinished::begin(root),
             written: 0,
             unwritten: HashSet::new(),
             unwritten_bytes: 0,
@@ -64,8 +67,13 @@ impl Shelf {
         self.beside = octets;
     }
 
-    /// Octets that were written, if `done` and nothing was left out.
+    /// Octets that were written, if `done` and nothing was left out. The extents of an upload that broke off
+    /// are remembered.
     pub(super) fn close<T>(self, done: &Result<T, ImportError>) -> Result<u64, LibraryError> {
+        let broke_off = matches!(done, Err(ImportError::Source { .. } | ImportError::Truncated { .. }));
+        if !broke_off || self.full {
+            self.list.forget();
+        }
         if self.full && !matches!(done, Err(ImportError::Sink(_))) {
             let needed = self.beside + self.written + self.unwritten_bytes;
             return Err(LibraryError::Full { path: self.root, needed, free: self.free });
@@ -103,11 +111,13 @@ impl Sink for Shelf {
     fn keep(&mut self, digest: Digest, octets: &[u8]) -> io::Result<()> {
         let path = extent_path(&self.root, &digest);
         if self.is_there(&path, octets) {
+            self.list.keep(&digest);
             return Ok(());
         }
         if !self.full {
             match self.write(&path, octets) {
                 Ok(()) => {
+                    self.list.keep(&digest);
                     self.written += octets.len() as u64;
                     return Ok(());
                 }

@@ -106,6 +106,32 @@ fn a_bad_extent_is_named_and_importing_again_heals_it() {
 }
 
 #[test]
+fn scrubbing_names_every_image_that_a_bad_extent_hurts() {
+    let (_directory, library) = library();
+    let first = import(&library, &disk(&[Some(1), Some(2), None, Some(1)]));
+    let second = import(&library, &disk(&[Some(2), None, Some(3)]));
+    let third = import(&library, &disk(&[Some(4)]));
+    let mut read = 0;
+    assert_eq!(library.scrub(&mut |octets| read = octets).unwrap(), []);
+    assert_eq!(read, 4 * EXTENT as u64);
+    let shared = image::digest(&extent(2));
+    File::options()
+        .write(true)
+        .open(shelf::extent_path(library.root(), &shared))
+        .unwrap()
+        .write_all(b"\x00")
+        .unwrap();
+    fs::write(library.manifest_path(&third.id), b"{}").unwrap();
+    let hurt = library.scrub(&mut |_| {}).unwrap();
+    let extents = |id: Digest| {
+        hurt.iter().find(|hurt| hurt.image == id).unwrap().extents.iter().map(|bad| bad.offset).collect()
+    };
+    let (of_first, of_second): (Vec<u64>, Vec<u64>) = (extents(first.id), extents(second.id));
+    assert_eq!((hurt.len(), of_first, of_second), (3, vec![EXTENT as u64], vec![0]));
+    assert!(hurt.iter().any(|hurt| hurt.image == third.id && hurt.manifest.is_some()));
+}
+
+#[test]
 fn a_failed_import_leaves_nothing() {
     let (_directory, library) = library();
     let kept = import(&library, &disk(&[Some(1)]));
@@ -153,6 +179,48 @@ fn nothing_is_swept_while_an_import_runs_or_a_manifest_is_damaged() {
     assert_eq!(library.verify(&imported.id, &mut |_| {}).unwrap(), []);
 }
 
+/// An upload that breaks off.
+struct Broken<'a>(&'a [u8]);
+
+impl Read for Broken<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(into)? {
+            0 => Err(io::ErrorKind::ConnectionReset.into()),
+            count => Ok(count),
+        }
+    }
+}
+
+#[test]
+fn an_import_that_broke_off_is_gone_on_with_when_it_is_given_again() {
+    let (_directory, library) = library();
+    let content = disk(&[Some(1), Some(2), None, Some(3), Some(4)]);
+    let half = &content[..EXTENT * 4 + 1000];
+    let broken = library.import(Broken(half), &Terms::default(), &mut |_| {}).unwrap_err();
+    assert!(matches!(broken, LibraryError::Import(ImportError::Source { .. })), "{broken}");
+    assert_eq!(library.list().unwrap(), []);
+    // However often the rest is swept meanwhile.
+    assert_eq!(library.sweep().unwrap(), Some(Swept::default()));
+    assert_eq!((files(&library, "extents"), files(&library, "unfinished")), (3, 1));
+    let imported = import(&library, &content);
+    assert_eq!((imported.new_bytes, imported.data_bytes), (EXTENT as u64, 4 * EXTENT as u64));
+    assert_eq!(files(&library, "unfinished"), 0);
+    library.remove(&imported.id).unwrap();
+    assert_eq!(files(&library, "extents"), 0);
+}
+
+#[test]
+fn of_broken_imports_the_last_four_are_kept() {
+    let (_directory, library) = library();
+    for seed in 1..8 {
+        let content = disk(&[Some(seed), Some(100 + seed)]);
+        library.import(Broken(&content), &Terms::default(), &mut |_| {}).unwrap_err();
+    }
+    assert_eq!((files(&library, "extents"), files(&library, "unfinished")), (8, 4));
+    assert_eq!(import(&library, &disk(&[Some(107), None, Some(7)])).new_bytes, 0);
+    assert_eq!((files(&library, "extents"), files(&library, "unfinished")), (8, 3));
+}
+
 #[test]
 fn two_imports_at_once_both_succeed() {
     let (_directory, library) = library();
@@ -184,7 +252,7 @@ fn child_that_imports_its_standard_input() {
 }
 
 #[test]
-fn an_import_killed_anywhere_leaves_no_image_and_nothing_after_a_sweep() {
+fn an_import_killed_anywhere_leaves_no_image() {
     use std::io::BufRead as _;
     let (_directory, library) = library();
     let kept = import(&library, &disk(&[Some(1)]));
@@ -217,8 +285,7 @@ fn an_import_killed_anywhere_leaves_no_image_and_nothing_after_a_sweep() {
             assert!(files(&library, "extents") >= extents.into());
         }
         library.sweep().unwrap().unwrap();
-        let needed = images.len().max(1);
-        assert!(files(&library, "extents") >= needed && files(&library, "incoming") == 0);
+        assert!(files(&library, "extents") >= usize::from(extents) && files(&library, "incoming") == 0);
         for image in images {
             assert_eq!(library.verify(&image.id, &mut |_| {}).unwrap(), []);
         }

@@ -5,7 +5,7 @@ use core::convert::Infallible;
 use std::collections::BTreeMap;
 
 /// Extents in memory.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Memory(pub(crate) BTreeMap<Digest, Vec<u8>>);
 
 impl Sink for Memory {
