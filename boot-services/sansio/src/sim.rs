@@ -1,8 +1,10 @@
-//! Two stations, a link with weather between them, and a time that jumps.
+//! Two stations, a link with weather between them, and a time that jumps; byte streams are in [`stream`].
 //!
 //! Everything follows from the seed: what failed once fails again. Time goes straight to the next arrival
 //! or deadline, so that hours pass in milliseconds. A run that does not end within its steps, or in which
 //! nothing can happen any more, is a failure and says so.
+
+pub mod stream;
 
 use crate::Time;
 use core::{fmt, time::Duration};

@@ -133,7 +133,8 @@ fn write_same(
     let unmap = cdb.bit(1, 0x08);
     // SBC-4: with WSNZ zero, zero blocks are all the blocks to the end of the medium; MAXIMUM WRITE SAME LENGTH
     // holds for these too.
-    let number = if blocks.number == 0 { geometry.blocks().saturating_sub(blocks.first) } else { blocks.number };
+    let number =
+        if blocks.number == 0 { geometry.blocks().saturating_sub(blocks.first) } else { blocks.number };
     let blocks = Blocks { number, ..blocks };
     let extent = blocks.inside(geometry)?;
     if blocks.number > MOST_WRITTEN_SAME {

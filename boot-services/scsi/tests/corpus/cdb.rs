@@ -50,7 +50,7 @@ impl Medium for Disk {
 
     fn provisioned(&self, offset: u64) -> Result<(Provisioning, u64), MediumError> {
         assert!(offset < BLOCKS * 512);
-        let mapped = offset / 4096 % 2 == 0;
+        let mapped = (offset / 4096).is_multiple_of(2);
         Ok((if mapped { Provisioning::Mapped } else { Provisioning::Deallocated }, 4096 - offset % 4096))
     }
 }
