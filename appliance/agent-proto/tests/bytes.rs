@@ -2,11 +2,10 @@
 //! except for what is added to it.
 
 use agent_proto::{
-    ConfigDrive, Disk, Failure, FailureKind, ImageRef, Inventory, Job, JobState, JobStatus, Nic, Order,
-    Outcome, Phase, Progress, Status, Task, VERSION,
+    ConfigDrive, Disk, Export, Exported, Failure, FailureKind, ImageRef, Inventory, Job, JobState, JobStatus,
+    Nic, Order, Outcome, Phase, Progress, Status, Task, VERSION,
 };
-use boot::DiskHint;
-use boot::{Digest, Mac};
+use boot::{Digest, DiskHint, IscsiChap, Mac, Secret};
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt::Debug;
 
@@ -65,6 +64,51 @@ fn an_order_for_any_disk_without_a_config_drive_is_pinned() {
         &task,
         &format!(
             r#"{{"write-image":{{"image":{{"digest":"{ab}","size":512}},"disk":{{}},"config_drive":null}}}}"#
+        ),
+    );
+}
+
+#[test]
+fn an_order_to_export_a_disk_is_pinned() {
+    let chap = IscsiChap {
+        user: "kiln".into(),
+        secret: Secret::new("0123456789ab"),
+        target_user: "n1".into(),
+        target_secret: Some(Secret::new("ba9876543210")),
+    };
+    let export = Export {
+        target: "iqn.2026-01.example:n1".parse().expect("it is a name"),
+        initiator: "iqn.2026-01.example:kiln".parse().expect("it is a name"),
+        chap,
+        lun: 0,
+        port: 3260,
+    };
+    let config_drive = Some(ConfigDrive { digest: digest(0x12), size: 70_000 });
+    let task = Task::ExportDisk { size: 1 << 30, disk: DiskHint::default(), config_drive, export };
+    let twelve = "12".repeat(32);
+    pinned(
+        &task,
+        &format!(
+            concat!(
+                r#"{{"export-disk":{{"size":1073741824,"disk":{{}},"config_drive":{{"digest":"{}","size":70000}},"#,
+                r#""export":{{"target":"iqn.2026-01.example:n1","initiator":"iqn.2026-01.example:kiln","#,
+                r#""chap":{{"user":"kiln","secret":"0123456789ab","target_user":"n1","target_secret":"ba9876543210"}},"#,
+                r#""lun":0,"port":3260}}}}}}"#
+            ),
+            twelve
+        ),
+    );
+}
+
+#[test]
+fn an_order_to_finish_a_disk_is_pinned() {
+    let finish = |config_drive| Task::FinishDisk { size: 512, config_drive };
+    pinned(&finish(None), r#"{"finish-disk":{"size":512,"config_drive":null}}"#);
+    pinned(
+        &finish(Some(ConfigDrive { digest: digest(0x12), size: 1 })),
+        &format!(
+            r#"{{"finish-disk":{{"size":512,"config_drive":{{"digest":"{}","size":1}}}}}}"#,
+            "12".repeat(32)
         ),
     );
 }
@@ -135,6 +179,15 @@ fn the_states_of_a_job_are_pinned() {
     pinned(
         &status(JobState::Done(Outcome::Erased { disks: vec!["sda".into(), "sdb".into()] })),
         r#"{"id":"write","state":{"done":{"erased":{"disks":["sda","sdb"]}}}}"#,
+    );
+    let exported = Exported { disk: "sda".into(), size: 1, port: 3260, sessions: 2 };
+    pinned(
+        &status(JobState::Exported(exported)),
+        r#"{"id":"write","state":{"exported":{"disk":"sda","size":1,"port":3260,"sessions":2}}}"#,
+    );
+    pinned(
+        &status(JobState::Done(Outcome::Finished { disk: "sda".into() })),
+        r#"{"id":"write","state":{"done":{"finished":{"disk":"sda"}}}}"#,
     );
     let failure = Failure { kind: FailureKind::DiskTooSmall, text: "why".into() };
     pinned(

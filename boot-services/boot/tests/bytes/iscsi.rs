@@ -92,9 +92,10 @@ fn what_a_volume_is_made_from_is_pinned() {
     let kept = |source| VolumeWish::Kept { source, size: 1 << 30, flat: true };
     let ab = "ab".repeat(32);
     let table = [
-        (VolumeSource::Blank, r#""blank""#.to_owned()),
-        (VolumeSource::Image(digest(0xab)), format!(r#"{{"image":"{ab}"}}"#)),
-        (VolumeSource::Volume("v1".parse().unwrap()), r#"{"volume":"v1"}"#.to_owned()),
+        (None, "null".to_owned()),
+        (Some(VolumeSource::Blank), r#""blank""#.to_owned()),
+        (Some(VolumeSource::Image(digest(0xab))), format!(r#"{{"image":"{ab}"}}"#)),
+        (Some(VolumeSource::Volume("v1".parse().unwrap())), r#"{"volume":"v1"}"#.to_owned()),
     ];
     for (source, bytes) in table {
         pinned(&kept(source), &format!(r#"{{"kept":{{"source":{bytes},"size":1073741824,"flat":true}}}}"#));
