@@ -212,6 +212,15 @@ impl Board {
         self.lock().wanted.is_some()
     }
 
+    /// Waits until another job waits for the one under way to stop, or `until`. Whether one does.
+    pub(crate) fn wait_superseded(&self, until: Time) -> bool {
+        let mut state = self.lock();
+        while state.wanted.is_none() && clock::now() < until {
+            state = self.wait(state, until);
+        }
+        state.wanted.is_some()
+    }
+
     /// A job was stopped before its end; ordered again, it is begun again.
     pub(crate) fn stopped(&self, id: &str) {
         self.lock().begun.remove(id);

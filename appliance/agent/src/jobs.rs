@@ -5,13 +5,15 @@ use crate::{
     clock,
     cmdline::Appliance,
     device::{Device, DiskFile},
-    disk, erase, inventory,
-    source::{Halt, Patience},
-    write::{self, Write},
+    disk, erase,
+    export::{self, Exporting},
+    inventory,
+    source::{Halt, Patience, Source},
+    write::{self, Finish, Write},
 };
 use agent_proto::{Disk, Failure, FailureKind, Job, JobState, Outcome, Phase, Progress, Task};
 use boot::DiskHint;
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::atomic::AtomicU64, time::Duration};
 
 /// Drivers get so long to show the disks.
 const SETTLE: Duration = Duration::from_secs(60);
@@ -59,12 +61,14 @@ impl Disks {
 
 /// Does what the board says, for ever.
 pub(crate) fn work(board: &Board, appliance: &Appliance, disks: &Disks) -> ! {
+    // The disk that an order to finish is about.
+    let mut exported = None;
     loop {
         let job = board.next_job();
         log::info!(job = job.id; "job begins");
         let running = |progress| board.set_job(&job.id, JobState::Running(progress));
         running(Progress { phase: Phase::Prepare, done: 0, total: 0 });
-        match run(&job, board, appliance, disks, &running) {
+        match run(&job, board, appliance, disks, &mut exported, &running) {
             Ok(outcome) => {
                 log::info!(job = job.id; "job done");
                 board.set_job(&job.id, JobState::Done(outcome));
@@ -86,13 +90,14 @@ fn run(
     board: &Board,
     appliance: &Appliance,
     disks: &Disks,
+    exported: &mut Option<Disk>,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Outcome, Halt> {
     let stopped = || board.is_superseded();
     board.wait_settled(clock::now() + SETTLE);
     match &job.task {
         Task::WriteImage { image, disk: hint, config_drive } => {
-            let needed = write::needed(image, config_drive.as_ref())?;
+            let needed = write::needed(image.size, config_drive.as_ref())?;
             let disk = appear(board, disks, |there| disk::choose(there, hint, needed).cloned())?;
             log::info!(disk = disk.name, serial = disk.serial, octets = disk.size, image:% = image.digest; "writing image");
             let device = disks.open(&disk)?;
@@ -107,6 +112,42 @@ fn run(
             };
             write.run()
         }
+        Task::ExportDisk { size, disk: hint, config_drive, export } => {
+            let needed = write::needed(*size, config_drive.as_ref())?;
+            let disk = appear(board, disks, |there| disk::choose(there, hint, needed).cloned())?;
+            let device = disks.open(&disk)?;
+            let disk = exported.insert(disk);
+            let told = |state| board.set_job(&job.id, JobState::Exported(state));
+            let exporting = Exporting {
+                export,
+                appliance: appliance.address,
+                disk,
+                device: &device,
+                told: &told,
+                wait: &|until| board.wait_superseded(until),
+            };
+            match export::run(&exporting)? {}
+        }
+        Task::FinishDisk { size, config_drive } => {
+            let needed = write::needed(*size, config_drive.as_ref())?;
+            let disk = exported.as_ref().ok_or_else(not_exported)?;
+            if disk.size < needed {
+                return Err(disk::too_small(&disk.name, disk.size, needed).into());
+            }
+            let device = disks.open(disk)?;
+            let mut source = Source::new(appliance, Patience::default(), &stopped);
+            let octets = write::fetch(appliance, &mut source, config_drive.as_ref())?;
+            let digest = config_drive.as_ref().map(|drive| drive.digest);
+            let finish = Finish {
+                size: *size,
+                config_drive: octets.as_deref().zip(digest),
+                device: &device,
+                progress,
+                written: &AtomicU64::new(0),
+            };
+            finish.run()?;
+            Ok(Outcome::Finished { disk: disk.name.clone() })
+        }
         Task::EraseMetadata { disk: hint } => {
             let meant = appear(board, disks, |there| to_erase(there, hint))?;
             let open = meant.iter().map(|disk| disks.open(disk)).collect::<Result<Vec<_>, _>>()?;
@@ -115,6 +156,12 @@ fn run(
             Ok(Outcome::Erased { disks: meant.into_iter().map(|disk| disk.name).collect() })
         }
     }
+}
+
+fn not_exported() -> Halt {
+    let text = "nothing was exported since this agent was started, so that there is nothing to finish; \
+                deploy again";
+    Halt::failed(FailureKind::BadOrder, text)
 }
 
 fn to_erase(there: &[Disk], hint: &DiskHint) -> Result<Vec<Disk>, Failure> {

@@ -2,7 +2,8 @@
 //!
 //! It brings the machine up, keeps one outgoing connection to the appliance ([`session`]), says what it
 //! is and does, and does what it is told ([`jobs`]): [`write`] an image to a disk and read it back,
-//! [`erase`] what a tenant left. It listens on no port.
+//! [`erase`] what a tenant left, or [`export`] a disk by iSCSI to the appliance, while which alone it
+//! listens on a port.
 //!
 //! On an ordinary machine it does the same to a file, without the duties of PID 1:
 //! `agent --url http://127.0.0.1:8080 --attempt n1-1 --token SECRET --disk FILE`.
@@ -16,6 +17,7 @@ mod console;
 mod device;
 mod disk;
 mod erase;
+mod export;
 mod http;
 mod init;
 mod inventory;

@@ -6,7 +6,7 @@
 mod finish;
 mod verify;
 
-pub(crate) use finish::read;
+pub(crate) use finish::{Finish, fetch, read};
 
 use crate::{
     cmdline::Appliance,
@@ -87,28 +87,29 @@ struct Tally {
     kept: AtomicU64,
 }
 
-/// An order that asks for too much is refused before anything is touched.
-pub(crate) fn needed(image: &ImageRef, config_drive: Option<&ConfigDrive>) -> Result<u64, Halt> {
+/// Octets of disk that an image of `size` octets needs. An order that asks for too much is refused before
+/// anything is touched.
+pub(crate) fn needed(size: u64, config_drive: Option<&ConfigDrive>) -> Result<u64, Halt> {
     if let Some(drive) = config_drive
         && (drive.size == 0 || drive.size > CONFIG_DRIVE)
     {
         let text = format!("a config drive of {} octets; 1 to {CONFIG_DRIVE} are possible", drive.size);
         return Err(Halt::failed(FailureKind::BadOrder, text));
     }
-    Ok(plan::needed(image.size, config_drive.map(|drive| drive.size)))
+    Ok(plan::needed(size, config_drive.map(|drive| drive.size)))
 }
 
 impl Write<'_> {
     /// Does it all.
     pub(crate) fn run(&self) -> Result<Outcome, Halt> {
         self.say(Phase::Prepare, 0, self.image.size);
-        let needed = needed(self.image, self.config_drive)?;
+        let needed = needed(self.image.size, self.config_drive)?;
         if self.device.size() < needed {
             return Err(crate::disk::too_small(self.device.name(), self.device.size(), needed).into());
         }
         let mut source = Source::new(self.appliance, self.patience, self.stopped);
         let manifest = self.manifest(&mut source)?;
-        let config_drive = self.config_drive(&mut source)?;
+        let config_drive = fetch(self.appliance, &mut source, self.config_drive)?;
 
         let began = crate::clock::now();
         let tally = Tally::default();
@@ -118,7 +119,14 @@ impl Write<'_> {
         let written = crate::clock::now();
         self.verify(&manifest, &sums)?;
         let verified = crate::clock::now();
-        self.finish(config_drive.as_deref(), &tally)?;
+        let finish = Finish {
+            size: self.image.size,
+            config_drive: config_drive.as_deref().zip(self.config_drive.map(|drive| drive.digest)),
+            device: self.device,
+            progress: self.progress,
+            written: &tally.written,
+        };
+        finish.run()?;
         Ok(Outcome::Written {
             disk: self.device.name().to_owned(),
             image_bytes: manifest.size(),
@@ -147,21 +155,6 @@ impl Write<'_> {
             return Err(Halt::failed(FailureKind::BadOrder, text));
         }
         Ok(manifest)
-    }
-
-    fn config_drive(&self, source: &mut Source<'_>) -> Result<Option<Vec<u8>>, Halt> {
-        let Some(drive) = self.config_drive else { return Ok(None) };
-        let path = format!("/agent/{}/config-drive", self.appliance.attempt);
-        let octets = source.whole(&path, drive.size, "config drive")?;
-        let found = image::digest(&octets);
-        if octets.len() as u64 != drive.size || found != drive.digest {
-            let (length, want, size) = (octets.len(), drive.digest, drive.size);
-            let text = format!(
-                "config drive: {length} octets with digest {found} came, not {size} with {want}; deploy again"
-            );
-            return Err(Halt::failed(FailureKind::CorruptImage, text));
-        }
-        Ok(Some(octets))
     }
 
     /// Makes the disk hold the image's octets.

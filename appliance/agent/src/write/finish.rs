@@ -1,24 +1,45 @@
 //! What is around an image: nothing of an earlier tenant, the partition table's copy, the config drive.
 
-use super::{Tally, Write};
+use super::fault;
 use crate::{
+    cmdline::Appliance,
     device::{Buffer, Device, is_zero},
     plan::{around, up},
-    source::Halt,
+    source::{Halt, Source},
     table::{EDGE, Edges},
 };
-use agent_proto::{FailureKind, Phase};
+use agent_proto::{ConfigDrive, FailureKind, Phase, Progress};
+use boot::Digest;
 use image::EXTENT;
-use std::{ops::Range, sync::atomic::Ordering::Relaxed};
+use std::{
+    io,
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
-impl Write<'_> {
+/// A disk that an image is on, to be finished.
+pub(crate) struct Finish<'a> {
+    /// Octets that the image describes.
+    pub(crate) size: u64,
+    /// A config drive's octets and their digest.
+    pub(crate) config_drive: Option<(&'a [u8], Digest)>,
+    pub(crate) device: &'a dyn Device,
+    /// Is told how far it is.
+    pub(crate) progress: &'a (dyn Fn(Progress) + Sync),
+    /// Counts octets that are written.
+    pub(crate) written: &'a AtomicU64,
+}
+
+impl Finish<'_> {
     /// Clears around the image, settles the partition table, writes the config drive, reads it all back.
-    pub(super) fn finish(&self, config_drive: Option<&[u8]>, tally: &Tally) -> Result<(), Halt> {
+    /// Done twice is done once.
+    pub(crate) fn run(&self) -> Result<(), Halt> {
+        let config_drive = self.config_drive.map(|(octets, _)| octets);
         let total = config_drive.map_or(0, <[u8]>::len) as u64;
-        self.say(Phase::Finish, 0, total);
+        self.say(0, total);
         let (size, block) = (self.device.size(), self.device.block());
-        for range in around(self.image.size, size, block) {
-            self.clear(range, tally)?;
+        for range in around(self.size, size, block) {
+            self.clear(range)?;
         }
         let edges = Edges {
             head: self.octets(0..EDGE.min(size))?,
@@ -27,33 +48,31 @@ impl Write<'_> {
             sector: block,
         };
         let mut settled = edges.clone();
-        let drive =
-            config_drive.zip(self.config_drive).map(|(octets, drive)| (octets.len() as u64, drive.digest));
+        let drive = self.config_drive.map(|(octets, digest)| (octets.len() as u64, digest));
         // Where both ends are the same octets there is no room to move anything.
-        let done =
-            if size >= 2 * EDGE { settled.settle(self.image.size, drive)? } else { Default::default() };
+        let done = if size >= 2 * EDGE { settled.settle(self.size, drive)? } else { Default::default() };
         if let Some(odd) = &done.odd {
             log::warn!(disk = self.device.name(), odd; "partition table left as it is");
         }
         if let (Some(range), Some(octets)) = (&done.config_drive, config_drive) {
             let end = up(range.start + total, block);
-            self.put(range.start, octets, tally)?;
-            self.clear(end..range.end, tally)?;
+            self.put(range.start, octets)?;
+            self.clear(end..range.end)?;
             let stored = self.octets(range.start..end)?;
             if !stored.starts_with(octets) {
                 return Err(self.differs("the config drive", range));
             }
-            self.say(Phase::Finish, total, total);
+            self.say(total, total);
         }
         let tail = size - settled.tail.len() as u64;
         // The copy first: a power cut in between leaves a table that is whole.
         for (offset, old, new) in [(tail, &edges.tail, &settled.tail), (0, &edges.head, &settled.head)] {
             if old != new {
-                self.put(offset, new, tally)?;
+                self.put(offset, new)?;
             }
         }
         if let Some(stale) = done.stale {
-            self.clear(stale, tally)?;
+            self.clear(stale)?;
         }
         self.device.flush().map_err(|e| self.fault("flushing", 0..size, &e))?;
         for (offset, new) in [(tail, &settled.tail), (0, &settled.head)] {
@@ -63,6 +82,14 @@ impl Write<'_> {
             }
         }
         Ok(())
+    }
+
+    fn say(&self, done: u64, total: u64) {
+        (self.progress)(Progress { phase: Phase::Finish, done, total });
+    }
+
+    fn fault(&self, doing: &str, range: Range<u64>, error: &io::Error) -> Halt {
+        fault(self.device, doing, range, error)
     }
 
     fn differs(&self, what: &str, range: &Range<u64>) -> Halt {
@@ -77,7 +104,7 @@ impl Write<'_> {
     }
 
     /// Writes octets, filled with zeroes to the end of their block.
-    fn put(&self, offset: u64, octets: &[u8], tally: &Tally) -> Result<(), Halt> {
+    fn put(&self, offset: u64, octets: &[u8]) -> Result<(), Halt> {
         let mut buffer = Buffer::new(EXTENT);
         let mut at = offset;
         for chunk in octets.chunks(EXTENT) {
@@ -86,24 +113,44 @@ impl Write<'_> {
             whole[..chunk.len()].copy_from_slice(chunk);
             whole[chunk.len()..].fill(0);
             self.device.write_at(whole, at).map_err(|e| self.fault("writing", at..at + length, &e))?;
-            tally.written.fetch_add(length, Relaxed);
+            self.written.fetch_add(length, Relaxed);
             at += length;
         }
         Ok(())
     }
 
     /// Makes octets zero that are not.
-    fn clear(&self, range: Range<u64>, tally: &Tally) -> Result<(), Halt> {
+    fn clear(&self, range: Range<u64>) -> Result<(), Halt> {
         if is_zero(&self.octets(range.clone())?) {
             return Ok(());
         }
-        tally.written.fetch_add(range.end - range.start, Relaxed);
+        self.written.fetch_add(range.end - range.start, Relaxed);
         self.device.zero(range.clone()).map_err(|e| self.fault("zeroing", range, &e))
     }
 }
 
+/// Fetches a config drive and checks it.
+pub(crate) fn fetch(
+    appliance: &Appliance,
+    source: &mut Source<'_>,
+    drive: Option<&ConfigDrive>,
+) -> Result<Option<Vec<u8>>, Halt> {
+    let Some(drive) = drive else { return Ok(None) };
+    let path = format!("/agent/{}/config-drive", appliance.attempt);
+    let octets = source.whole(&path, drive.size, "config drive")?;
+    let found = image::digest(&octets);
+    if octets.len() as u64 != drive.size || found != drive.digest {
+        let (length, want, size) = (octets.len(), drive.digest, drive.size);
+        let text = format!(
+            "config drive: {length} octets with digest {found} came, not {size} with {want}; deploy again"
+        );
+        return Err(Halt::failed(FailureKind::CorruptImage, text));
+    }
+    Ok(Some(octets))
+}
+
 /// Reads whole blocks, an extent at a time.
-pub(crate) fn read(device: &dyn Device, range: Range<u64>) -> std::io::Result<Vec<u8>> {
+pub(crate) fn read(device: &dyn Device, range: Range<u64>) -> io::Result<Vec<u8>> {
     let mut octets = Vec::with_capacity((range.end - range.start) as usize);
     let mut buffer = Buffer::new(EXTENT);
     let mut at = range.start;

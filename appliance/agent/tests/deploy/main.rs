@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "all of it is test")]
 
 mod appliance;
+mod export;
+mod push;
 
 use agent_proto::{ImageRef, Job, JobState, Order, Outcome, Phase, Task, VERSION};
 use appliance::{Appliance, Said};
