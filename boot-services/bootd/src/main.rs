@@ -11,6 +11,7 @@ use std::{
         unix::net::UnixListener,
     },
     path::PathBuf,
+    pin::Pin,
     process::ExitCode,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,6 +35,8 @@ enum Hand {
     Tftp(Setting),
     /// Serves boot files, scripts and images, and talks with deploy agents (HTTP).
     Http(Setting),
+    /// Keeps volumes and exports them to the machines that boot from them (iSCSI).
+    Iscsi(Setting),
 }
 
 #[derive(Args)]
@@ -96,19 +99,37 @@ fn inherited(hand: &str) -> Result<UnixListener> {
 }
 
 async fn run(work: impl Future<Output = Result<()>>) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to SIGINT")?;
+    let told = told_to_stop()?;
     tokio::select! {
         done = work => done,
         () = bootd::notify::watchdog() => Ok(()),
-        _ = terminate.recv() => stop(),
-        _ = interrupt.recv() => stop(),
+        () = told => {
+            bootd::notify::stopping();
+            Ok(())
+        }
     }
 }
 
-fn stop() -> Result<()> {
-    bootd::notify::stopping();
-    Ok(())
+/// The same for a hand that has to do something before it ends.
+async fn run_to_its_end<W: Future<Output = Result<()>>>(work: impl FnOnce(BoxedStop) -> W) -> Result<()> {
+    let told: BoxedStop = Box::pin(told_to_stop()?);
+    tokio::select! {
+        done = work(told) => done,
+        () = bootd::notify::watchdog() => Ok(()),
+    }
+}
+
+type BoxedStop = Pin<Box<dyn Future<Output = ()>>>;
+
+fn told_to_stop() -> Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 fn start() -> Result<()> {
@@ -116,15 +137,19 @@ fn start() -> Result<()> {
     bootd::logging::start();
     // The inherited socket is taken before the runtime opens descriptors of its own.
     match hand {
-        Hand::Dhcp(setting) => block_on(bootd::dhcp::run(setting.door("dhcp", 8192)?)),
-        Hand::Tftp(setting) => block_on(bootd::tftp::run(setting.door("tftp", 1024)?)),
-        Hand::Http(setting) => block_on(bootd::http::run(setting.door("http", 8192)?)),
+        Hand::Dhcp(setting) => block_on(run(bootd::dhcp::run(setting.door("dhcp", 8192)?))),
+        Hand::Tftp(setting) => block_on(run(bootd::tftp::run(setting.door("tftp", 1024)?))),
+        Hand::Http(setting) => block_on(run(bootd::http::run(setting.door("http", 8192)?))),
+        Hand::Iscsi(setting) => {
+            let door = setting.door("iscsi", 8192)?;
+            block_on(run_to_its_end(|told| bootd::iscsi::run(door, told)))
+        }
     }
 }
 
 fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("cannot start the runtime")?.block_on(run(work))
+    runtime.context("cannot start the runtime")?.block_on(work)
 }
 
 fn main() -> ExitCode {

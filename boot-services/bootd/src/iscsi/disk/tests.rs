@@ -1,0 +1,105 @@
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use super::*;
+use crate::{library::Library, volumes::Volumes};
+use boot::{VolumeId, VolumeSource};
+
+const SIZE: u64 = 4 << 20;
+
+fn disk(directory: &Path) -> Disk {
+    let volumes = Volumes::new(directory.join("volumes"), Library::new(directory.join("images")));
+    let id: VolumeId = "one".parse().unwrap();
+    volumes.create(&id, &VolumeSource::Blank, SIZE).unwrap();
+    Disk::volume(volumes.open(&id).unwrap(), false, &volumes.directory(&id))
+}
+
+fn fetched(disk: &Disk, offset: u64, length: usize) -> Vec<u8> {
+    let mut octets = vec![0xee; length];
+    loop {
+        match disk.fetch(offset, &mut octets, true).unwrap() {
+            Fetched::Whole => return octets,
+            Fetched::Laid(segments) => {
+                let mut at = 0;
+                for Segment { length, file } in segments {
+                    let part = &mut octets[at..at + length as usize];
+                    match file {
+                        Some((file, offset)) => file.read_exact_at(part, offset).unwrap(),
+                        None => part.fill(0),
+                    }
+                    at += part.len();
+                }
+                return octets;
+            }
+            Fetched::Cold => disk.warm(offset, length),
+        }
+    }
+}
+
+#[test]
+fn what_was_written_is_fetched_in_whatever_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = disk(directory.path());
+    let octets: Vec<u8> = (0..SIZE).map(|n| (n / 5 % 253) as u8).collect();
+    disk.write_at(4096, &octets[4096..1 << 20]).unwrap();
+    disk.write_at(2 << 20, &octets[2 << 20..]).unwrap();
+    let mut wanted = octets;
+    wanted[..4096].fill(0);
+    wanted[1 << 20..2 << 20].fill(0);
+    for length in [512, 4096, 40 << 10, 256 << 10] {
+        for offset in (0..SIZE - length).step_by(252 << 10) {
+            let (from, to) = (offset as usize, (offset + length) as usize);
+            assert!(fetched(&disk, offset, to - from) == wanted[from..to], "{length} octets at {offset}");
+        }
+    }
+}
+
+#[test]
+fn a_long_read_of_what_is_in_memory_is_sent_from_its_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = disk(directory.path());
+    disk.write_at(0, &[7; 256 << 10]).unwrap();
+    let mut into = vec![0; 256 << 10];
+    match disk.fetch(0, &mut into, true).unwrap() {
+        Fetched::Laid(segments) => assert_eq!(segments.iter().map(|one| one.length).sum::<u64>(), 256 << 10),
+        // A kernel before 6.5.
+        Fetched::Whole => assert!(cached(&File::open("/proc/self/exe").unwrap(), 0, 4096).is_none()),
+        Fetched::Cold => panic!("what was just written is in memory"),
+    }
+    assert!(matches!(disk.fetch(0, &mut into[..512], true).unwrap(), Fetched::Whole));
+}
+
+#[test]
+fn the_first_reading_of_an_image_s_extent_is_left_to_the_crew() {
+    let directory = tempfile::tempdir().unwrap();
+    let volumes =
+        Volumes::new(directory.path().join("volumes"), Library::new(directory.path().join("images")));
+    let id: VolumeId = "one".parse().unwrap();
+    volumes.create(&id, &VolumeSource::Blank, SIZE).unwrap();
+    let disk = Disk::volume(volumes.open(&id).unwrap(), true, &volumes.directory(&id));
+    let mut into = vec![0; 4096];
+    assert!(matches!(disk.fetch(1 << 20, &mut into, true).unwrap(), Fetched::Cold));
+    disk.warm(1 << 20, 4096);
+    assert!(matches!(disk.fetch(1 << 20, &mut into, true).unwrap(), Fetched::Whole));
+}
+
+#[test]
+fn reservations_are_kept_beside_the_volume_and_given_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = disk(directory.path());
+    assert_eq!(disk.kept().unwrap(), None);
+    disk.keep(b"reserved").unwrap();
+    disk.keep(b"reserved by another").unwrap();
+    assert_eq!(disk.kept().unwrap().as_deref(), Some(&b"reserved by another"[..]));
+}
+
+#[test]
+fn a_file_is_read_with_zeros_to_its_last_sector_and_not_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config");
+    fs::write(&path, [5; 700]).unwrap();
+    let disk = Disk::file(&path).unwrap();
+    assert_eq!(disk.size(), 1024);
+    let octets = fetched(&disk, 512, 512);
+    assert!(octets[..188].iter().all(|octet| *octet == 5) && octets[188..].iter().all(|octet| *octet == 0));
+    assert_eq!(disk.write_at(0, &[0; 512]).unwrap_err().fault, MediumFault::WriteFault);
+}
