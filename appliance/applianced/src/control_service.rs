@@ -74,10 +74,11 @@ pub(crate) fn run(config: &Config) -> Result<()> {
         link: Link::new(asks, events),
         token: Secret::new(token.trim()),
         images: config.images(),
+        volumes: config.volumes(),
         drives: config.drives(),
         most_image: config.appliance.most_image_gib << 30,
     };
-    let library = Library::new(config.images());
+    let library = Library::new(config.images()).with_volumes(config.volumes());
     runtime.spawn_blocking(move || match library.sweep() {
         Ok(Some(swept)) if swept.bytes > 0 => log::info!(swept:? = swept; "remains of imports removed"),
         Ok(_) => {}

@@ -99,6 +99,7 @@ pub(crate) struct PlanSenders {
     dhcp: watch::Sender<Option<(Generation, boot::DhcpPlan)>>,
     tftp: watch::Sender<Option<(Generation, boot::TftpPlan)>>,
     http: watch::Sender<Option<(Generation, boot::HttpPlan)>>,
+    iscsi: watch::Sender<Option<(Generation, boot::IscsiPlan)>>,
     power: watch::Sender<Option<(Generation, rack::PowerPlan)>>,
     switch: watch::Sender<Option<(Generation, rack::SwitchPlan)>>,
 }
@@ -109,6 +110,7 @@ impl PlanSenders {
             dhcp: watch::Sender::new(None),
             tftp: watch::Sender::new(None),
             http: watch::Sender::new(None),
+            iscsi: watch::Sender::new(None),
             power: watch::Sender::new(None),
             switch: watch::Sender::new(None),
         }
@@ -121,6 +123,7 @@ impl PlanSenders {
         tokio::spawn(keep(Hand::Dhcp, socket(Hand::Dhcp), self.dhcp.subscribe(), heard(), Heard::Dhcp));
         tokio::spawn(keep(Hand::Tftp, socket(Hand::Tftp), self.tftp.subscribe(), heard(), Heard::Tftp));
         tokio::spawn(keep(Hand::Http, socket(Hand::Http), self.http.subscribe(), heard(), Heard::Http));
+        tokio::spawn(keep(Hand::Iscsi, socket(Hand::Iscsi), self.iscsi.subscribe(), heard(), Heard::Iscsi));
         tokio::spawn(keep(Hand::Power, socket(Hand::Power), self.power.subscribe(), heard(), Heard::Power));
         tokio::spawn(keep(
             Hand::Switch,
@@ -137,6 +140,7 @@ impl PlanSenders {
             Hand::Dhcp => drop(self.dhcp.send_replace(Some((generation, plans.dhcp.clone())))),
             Hand::Tftp => drop(self.tftp.send_replace(Some((generation, plans.tftp.clone())))),
             Hand::Http => drop(self.http.send_replace(Some((generation, plans.http.clone())))),
+            Hand::Iscsi => drop(self.iscsi.send_replace(Some((generation, plans.iscsi.clone())))),
             Hand::Power => drop(self.power.send_replace(Some((generation, plans.power.clone())))),
             Hand::Switch => drop(self.switch.send_replace(Some((generation, plans.switch.clone())))),
         }

@@ -17,6 +17,7 @@ enum User {
     Http,
     Power,
     Switch,
+    Iscsi,
 }
 
 /// Makes the directories, and the table of services. As root every service gets its own user and only the
@@ -37,6 +38,7 @@ pub(crate) fn prepare(config: &Config, config_path: &Path) -> Result<Vec<Service
     }
     directory(&config.store(), User::Control, 0o700)?;
     directory(&config.images(), User::Control, 0o750)?;
+    directory(&config.volumes(), User::Iscsi, 0o750)?;
     directory(&config.drives(), User::Control, 0o750)?;
     directory(&config.logs(), User::Http, 0o750)?;
     make_token(&config.token(), owner(User::Control))?;
@@ -65,10 +67,12 @@ pub(crate) fn prepare(config: &Config, config_path: &Path) -> Result<Vec<Service
     let mut table = Vec::new();
     let raw = [Capability::CAP_NET_RAW, Capability::CAP_NET_BIND_SERVICE];
     let low = [Capability::CAP_NET_RAW, Capability::CAP_NET_BIND_SERVICE];
+    let bound = [Capability::CAP_NET_RAW];
     for (name, user, capabilities, memory) in [
         ("dhcp", User::Dhcp, raw.as_slice(), 256),
         ("tftp", User::Tftp, low.as_slice(), 256),
         ("http", User::Http, low.as_slice(), 512),
+        ("iscsi", User::Iscsi, bound.as_slice(), 1536),
     ] {
         let run_dir = config.appliance.run.join(name);
         directory(&run_dir, user, 0o700)?;
