@@ -11,6 +11,7 @@ pub mod format;
 pub mod greeting;
 pub mod kernel;
 pub mod ramdisk;
+pub mod san;
 pub mod system;
 pub mod tiny;
 pub mod workshop;

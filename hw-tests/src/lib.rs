@@ -5,9 +5,11 @@
 //! | [`artifact`] | the deploy ramdisk and the user images, made from Debian packages |
 //! | [`rack`] | switch, BMCs, nodes and networks, raised from a description and removed again |
 //! | [`stand`] | a rack with an appliance in it: what the demo and the end-to-end tests stand on |
+//! | [`targets`] | iSCSI targets, ours and other people's, to be tried side by side |
 //!
 //! Beside them stands the house's judge, `tests/floors.rs`.
 
 pub mod artifact;
 pub mod rack;
 pub mod stand;
+pub mod targets;

@@ -19,6 +19,7 @@ use std::{
     fs, io,
     net::Ipv4Addr,
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -215,6 +216,15 @@ impl VirtualRack {
         self.switch.vlan(self.description.node(node)?.port.switch_port.as_str())
     }
 
+    /// The VLAN a node's second port is in, asked of the switch directly.
+    ///
+    /// # Errors
+    /// The rack has no such node, it has no second port, or the switch does not answer.
+    pub fn storage_vlan(&self, node: &str) -> Result<Option<Vlan>> {
+        let port = self.description.node(node)?.storage_port.as_ref();
+        self.switch.vlan(port.with_context(|| format!("node {node} has one port"))?.switch_port.as_str())
+    }
+
     /// Records a network's packets where the appliance's leg enters the switch, or a node's at its port:
     /// `name` is either's. The file is `captures/NAME.pcap`, of a second one `NAME-2.pcap`.
     ///
@@ -232,6 +242,19 @@ impl VirtualRack {
         let mut free = std::iter::once(format!("{name}.pcap")).chain(later).map(|file| place.join(file));
         let file = free.find(|file| !file.exists()).context("a hundred captures of one wire")?;
         Capture::start(&self.cabling.switch, &interface, file)
+    }
+
+    /// Tells a node's BMC something, as Debian's `ipmitool` does it; returns its answer.
+    ///
+    /// # Errors
+    /// The rack has no such node, or its BMC does not do it: then with what `ipmitool` said.
+    pub fn ipmitool(&self, node: &str, words: &str) -> Result<String> {
+        let bmc = &self.description.node(node)?.bmc;
+        let mut command = Command::new("ipmitool");
+        // ipmi_sim knows no other cipher suite than 3.
+        command.args(["-I", "lanplus", "-C", "3", "-H", &bmc.address.to_string(), "-U", &bmc.user]);
+        command.args(["-P", bmc.password.expose(), "-N", "2", "-R", "3"]).args(words.split(' '));
+        self.kiln().run(&mut command)
     }
 
     /// Fault: a node's BMC neither hears nor answers, until [`VirtualRack::bmc_hears`].
@@ -336,6 +359,9 @@ fn make(node: &Node, home: &Path, serial_port: u16) -> Result<()> {
     let machine = Machine::of(node, serial_port)?;
     fs::write(home.join("machine.json"), serde_json::to_vec_pretty(&machine)?)?;
     let mebibytes = node.hardware.as_ref().map_or(0, |hardware| hardware.disk_mib);
+    if mebibytes == 0 {
+        return Ok(());
+    }
     let disk = fs::File::create(home.join("disk.img"))?;
     disk.set_len(mebibytes << 20)
         .with_context(|| format!("cannot make a disk of {mebibytes} MiB in {}", home.display()))

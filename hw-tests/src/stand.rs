@@ -205,6 +205,7 @@ impl Stand {
                 Purpose::Cleaning => "cleaning",
                 Purpose::Tenant => "tenant",
                 Purpose::Quarantine => "quarantine",
+                Purpose::Storage => "storage",
             };
             let (name, vlan, subnet) =
                 (network.name.to_string(), vlan.to_string(), network.subnet.to_string());
@@ -213,6 +214,10 @@ impl Stand {
             let pool = network.pool.map(|pool| (pool.first.to_string(), pool.last.to_string()));
             if let Some((first, last)) = &pool {
                 words.extend(["--pool-first", first, "--pool-last", last]);
+            }
+            let storage = network.storage.as_ref().map(ToString::to_string);
+            if let Some(storage) = &storage {
+                words.extend(["--storage", storage]);
             }
             self.kiln(&words)?;
         }
@@ -243,11 +248,12 @@ impl Stand {
                 "address": of.bmc.address, "port": of.bmc.port, "user": of.bmc.user,
                 "password": of.bmc.password.expose(),
             },
-            "ports": [{
-                "mac": of.port.mac,
-                "local_link": { "switch": of.port.switch, "port": of.port.switch_port },
-            }],
+            "ports": of.ports().map(|port| json!({
+                "mac": port.mac,
+                "local_link": { "switch": port.switch, "port": port.switch_port },
+            })).collect::<Vec<_>>(),
             "firmware": of.hardware.as_ref().map(|hardware| hardware.firmware),
+            "diskless": of.hardware.as_ref().is_some_and(|hardware| hardware.disk_mib == 0),
         });
         change(&mut spec);
         let file = self.home.join(format!("{node}.json"));

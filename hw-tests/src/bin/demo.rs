@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
 use deploy::{Goal, Patience, Step};
-use hw_tests::artifact::{Flavour, Workshop, system, tiny};
+use hw_tests::artifact::{Flavour, Workshop, san, system, tiny};
 use hw_tests::rack::{self, Description, Firmware, Purpose, reach};
 use hw_tests::stand::{PATIENCE, Stand};
 use serde_json::{Value, json};
@@ -27,6 +27,9 @@ struct Arguments {
     /// What they are deployed with.
     #[arg(long, value_enum, default_value_t = Image::Tiny)]
     image: Image,
+    /// How the image comes to them.
+    #[arg(long, value_enum, default_value_t = Interface::Direct)]
+    interface: Interface,
     /// Write what happened to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -50,6 +53,16 @@ enum Image {
     Tiny,
     /// Debian 12 with systemd and cloud-init; its first boot takes minutes on an emulated processor.
     Debian,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Interface {
+    /// The agent fetches it and writes it on the disk.
+    Direct,
+    /// The agent exports the disk and the appliance writes it.
+    Iscsi,
+    /// They boot clones of it from the appliance.
+    San,
 }
 
 fn main() -> ExitCode {
@@ -100,14 +113,22 @@ fn run(arguments: &Arguments) -> Result<()> {
         &user_data,
         "#cloud-config\nruncmd: [[sh, -c, 'echo KILN cloud-init ran > /dev/ttyS0']]\n",
     )?;
+    let interface = match arguments.interface {
+        Interface::Direct => "direct",
+        Interface::Iscsi => "iscsi",
+        Interface::San => "san",
+    };
     for (node, tenant) in &nodes {
-        println!("demo: kiln node deploy {node} --image {image_name} --network {tenant}");
+        println!(
+            "demo: kiln node deploy {node} --image {image_name} --network {tenant} --interface {interface}"
+        );
     }
     let log = follow(&stand)?;
     let start: Value = stand.kiln_json(&["status"])?;
     for (node, tenant) in &nodes {
         let data = user_data.display().to_string();
         let mut words = vec!["node", "deploy", node, "--image", image_name, "--network", tenant, "--no-wait"];
+        words.extend(["--interface", interface]);
         if arguments.image == Image::Debian {
             words.extend(["--user-data", &data]);
         }
@@ -154,6 +175,9 @@ fn name(firmware: Start) -> &'static str {
 fn image(arguments: &Arguments) -> Result<(PathBuf, &'static str)> {
     let workshop = Workshop::open()?;
     Ok(match arguments.image {
+        Image::Tiny if arguments.interface == Interface::San => {
+            (san::image(&workshop, Flavour::Cloud)?.path, "tiny-san")
+        }
         Image::Tiny => (tiny::image(&workshop, Flavour::Cloud)?.path, "tiny"),
         Image::Debian => {
             println!("demo: makes the Debian image (some minutes the first time)");

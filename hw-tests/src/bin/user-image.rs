@@ -1,11 +1,11 @@
-//! Makes a user image: `user-image tiny OUT`, `user-image debian OUT`.
+//! Makes a user image: `user-image tiny OUT`, `user-image tiny-san OUT`, `user-image debian OUT`.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use hw_tests::artifact::format::{Format, converted};
-use hw_tests::artifact::{Flavour, Workshop, system, tiny, workshop};
+use hw_tests::artifact::{Flavour, Workshop, san, system, tiny, workshop};
 
 /// Make a user image that answers on port 80 with the name of the node it runs on
 #[derive(Parser)]
@@ -29,6 +29,8 @@ struct Arguments {
 enum Image {
     /// busybox in memory; boots in seconds
     Tiny,
+    /// the same with a root file system, on its disk or over iSCSI
+    TinySan,
     /// Debian 12 with systemd and cloud-init
     Debian,
 }
@@ -41,6 +43,7 @@ fn main() -> Result<()> {
     };
     let raw = match arguments.image {
         Image::Tiny => tiny::image(&shop, arguments.kernel)?,
+        Image::TinySan => san::image(&shop, arguments.kernel)?,
         Image::Debian => system::image(&shop, arguments.kernel)?,
     };
     let image = converted(&shop, &raw.path, arguments.format)?;

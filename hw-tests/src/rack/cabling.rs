@@ -5,7 +5,8 @@
 //!   prov ─────────── kiln-100 ┐
 //!   tenant-1 ─────── kiln-201 ┤                ┌ host-201 ──── eth0    another machine of the tenant
 //!   tenant-2 ─────── kiln-202 ┼─ Open vSwitch ─┤
-//!   quarantine ───── kiln-666 ┘   access ports └ node1, node2          TAPs, their machines beside them
+//!   quarantine ───── kiln-666 ┤   access ports └ node1, node2          TAPs, their machines beside them
+//!   storage ──────── kiln-300 ┘                  node1-b, node2-b      their second NICs, where there are
 //!   oob ──────────── kiln-oob ── oob: the switch's management address and every BMC's
 //! ```
 
@@ -95,8 +96,8 @@ impl Cabling {
             writeln!(lines, "link set {port} up")?;
         }
         lines.push_str("link set kiln-oob master oob\n");
-        for node in &description.nodes {
-            let tap = &node.port.switch_port;
+        for port in description.ports() {
+            let tap = &port.switch_port;
             writeln!(lines, "tuntap add dev {tap} mode tap\nlink set {tap} up")?;
             ports.push((tap.to_string(), quarantine));
         }

@@ -54,6 +54,9 @@ pub struct Network {
     /// Who serves DHCP on it.
     #[serde(default)]
     pub dhcp: Dhcp,
+    /// The storage network on which a tenant's nodes reach their volumes; none: they do so on this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<Device>,
 }
 
 /// What a network is for.
@@ -70,6 +73,8 @@ pub enum Purpose {
     Tenant,
     /// Where a node is that belongs to nobody, or whose deployment failed.
     Quarantine,
+    /// Where nodes reach their volumes, with a second NIC.
+    Storage,
 }
 
 /// Who serves DHCP on a network.
@@ -145,6 +150,9 @@ pub struct Node {
     pub bmc: Bmc,
     /// The NIC it boots from.
     pub port: Port,
+    /// A second NIC, for a storage network; it boots from this one where the first leads nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_port: Option<Port>,
     /// What it is made of, in a virtual rack; a real server has no such table.
     #[serde(default, rename = "virtual", skip_serializing_if = "Option::is_none")]
     pub hardware: Option<Hardware>,
@@ -193,12 +201,15 @@ pub struct Hardware {
     /// RAM, in MiB.
     #[serde(default = "half_a_gigabyte")]
     pub memory_mib: u32,
-    /// Its disk, in MiB; a sparse file.
+    /// Its disk, in MiB; a sparse file. 0: it has none.
     #[serde(default = "two_gigabytes")]
     pub disk_mib: u64,
     /// Whether the NIC carries an iPXE boot ROM; without one the firmware's own network stack boots.
     #[serde(default = "with_rom")]
     pub rom: bool,
+    /// Whether its firmware was set to try the storage port first: OVMF takes minutes to give a port up.
+    #[serde(default)]
+    pub storage_first: bool,
 }
 
 const fn half_a_gigabyte() -> u32 {
@@ -222,6 +233,7 @@ impl Hardware {
             memory_mib: half_a_gigabyte(),
             disk_mib: two_gigabytes(),
             rom: with_rom(),
+            storage_first: false,
         }
     }
 }
@@ -303,6 +315,43 @@ impl Description {
         Ok(description)
     }
 
+    /// The same rack with a storage network, a second NIC in every node, and all tenants' volumes there.
+    ///
+    /// # Errors
+    /// Its names or addresses are taken.
+    pub fn with_storage_network(mut self) -> Result<Description> {
+        let storage = Network {
+            name: "storage".parse()?,
+            vlan: Vlan::new(300),
+            purpose: Purpose::Storage,
+            subnet: "10.30.0.1/24".parse()?,
+            pool: Some(Pool { first: Ipv4Addr::new(10, 30, 0, 50), last: Ipv4Addr::new(10, 30, 0, 99) }),
+            dhcp: Dhcp::Kiln,
+            storage: None,
+        };
+        for tenant in self.networks.iter_mut().filter(|n| n.purpose == Purpose::Tenant) {
+            tenant.storage = Some(storage.name.clone());
+        }
+        // A tenant's network names it, so it comes first.
+        self.networks.insert(0, storage);
+        for node in &mut self.nodes {
+            let mut port = node.port.clone();
+            port.mac.0[4] ^= 1;
+            port.switch_port = format!("{}-b", node.port.switch_port).parse()?;
+            node.storage_port = Some(port);
+        }
+        self.check()?;
+        Ok(self)
+    }
+
+    /// The same rack with nodes that have no disks.
+    pub fn without_disks(mut self) -> Description {
+        for hardware in self.nodes.iter_mut().filter_map(|node| node.hardware.as_mut()) {
+            hardware.disk_mib = 0;
+        }
+        self
+    }
+
     /// The file's text, passwords and all.
     ///
     /// # Errors
@@ -338,18 +387,29 @@ impl Description {
         self.networks.iter().filter(move |n| n.purpose == purpose)
     }
 
+    /// All NICs of all nodes.
+    pub fn ports(&self) -> impl Iterator<Item = &Port> {
+        self.nodes.iter().flat_map(Node::ports)
+    }
+
     fn check(&self) -> Result<()> {
         unique("network", self.networks.iter().map(|n| &n.name))?;
         unique("VLAN", self.networks.iter().filter_map(|n| n.vlan))?;
         unique("switch", self.switches.iter().map(|s| &s.name))?;
         unique("node", self.nodes.iter().map(|n| &n.name))?;
-        unique("MAC", self.nodes.iter().map(|n| n.port.mac))?;
+        unique("MAC", self.ports().map(|port| port.mac))?;
         unique("BMC address", self.nodes.iter().map(|n| SocketAddrV4::new(n.bmc.address, n.bmc.port)))?;
-        unique(
-            "switch port",
-            self.nodes.iter().map(|n| format!("{} {}", n.port.switch, n.port.switch_port)),
-        )?;
+        unique("switch port", self.ports().map(|port| format!("{} {}", port.switch, port.switch_port)))?;
         self.networks.iter().try_for_each(|n| n.check().with_context(|| format!("network {}", n.name)))?;
+        for network in &self.networks {
+            let Some(storage) = &network.storage else { continue };
+            let there = self.networks_for(Purpose::Storage).any(|other| other.name == *storage);
+            ensure!(
+                there,
+                "network {} has its volumes on {storage}, which is no storage network",
+                network.name
+            );
+        }
         for node in &self.nodes {
             node.check(&self.switches).with_context(|| format!("node {}", node.name))?;
         }
@@ -382,10 +442,19 @@ impl Network {
 }
 
 impl Node {
+    /// Its NICs, the one it boots from first.
+    pub fn ports(&self) -> impl Iterator<Item = &Port> {
+        std::iter::once(&self.port).chain(&self.storage_port)
+    }
+
     fn check(&self, switches: &[Switch]) -> Result<()> {
-        let switch = &self.port.switch;
-        ensure!(switches.iter().any(|s| s.name == *switch), "is on switch {switch}, which this file lacks");
-        ensure!(self.port.mac.is_station(), "{} is not one NIC's address", self.port.mac);
+        for Port { mac, switch, .. } in self.ports() {
+            ensure!(
+                switches.iter().any(|s| s.name == *switch),
+                "is on switch {switch}, which this file lacks"
+            );
+            ensure!(mac.is_station(), "{mac} is not one NIC's address");
+        }
         let plain = |text: &str, most| {
             (1..=most).contains(&text.len())
                 && text.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\')
@@ -399,14 +468,13 @@ impl Node {
             "its BMC's password is not 1 to 20 printable characters without spaces"
         );
         let Some(hardware) = &self.hardware else { return Ok(()) };
-        let Hardware { firmware, nic, rom, memory_mib, disk_mib } = *hardware;
+        let Hardware { firmware, nic, rom, memory_mib, .. } = *hardware;
         ensure!(
             rom || firmware == Firmware::Uefi,
             "has rom = false: a BIOS has no network stack but its NIC's ROM"
         );
         ensure!(rom || nic == Nic::Virtio, "has rom = false: OVMF itself drives virtio-net-pci only");
         ensure!(memory_mib >= 128, "has {memory_mib} MiB of memory: give it 128 at least");
-        ensure!(disk_mib >= 1, "has a disk of 0 MiB: give it 1 at least");
         Ok(())
     }
 }

@@ -56,8 +56,10 @@ pub(super) struct Machine {
     pub(super) nic: Nic,
     pub(super) rom: bool,
     pub(super) memory_mib: u32,
-    pub(super) mac: Mac,
-    pub(super) tap: Device,
+    /// Its NICs: address, and the TAP that its cable is.
+    pub(super) ports: Vec<(Mac, Device)>,
+    pub(super) storage_first: bool,
+    pub(super) disk: bool,
     pub(super) serial_port: u16,
 }
 
@@ -80,8 +82,9 @@ impl Machine {
             nic: hardware.nic,
             rom: hardware.rom,
             memory_mib: hardware.memory_mib,
-            mac: node.port.mac,
-            tap: node.port.switch_port.clone(),
+            ports: node.ports().map(|port| (port.mac, port.switch_port.clone())).collect(),
+            storage_first: hardware.storage_first,
+            disk: hardware.disk_mib > 0,
             serial_port,
         })
     }
@@ -150,10 +153,10 @@ impl fmt::Display for BootDevice {
     }
 }
 
-/// Boot indexes of the NIC and of the disk. A server's own setup says disk first; an empty disk lets the
-/// firmware fall to the network.
-fn order(device: BootDevice) -> (i8, i8) {
-    if device == BootDevice::Pxe { (1, 2) } else { (2, 1) }
+/// Boot indexes of the first NIC that is tried, which the others follow, and of the disk. A server's own setup says disk
+/// first; an empty disk lets the firmware fall to the network.
+fn order(device: BootDevice, nics: usize) -> (usize, usize) {
+    if device == BootDevice::Pxe { (1, 1 + nics) } else { (2, 1) }
 }
 
 /// The chassis of one virtual node.
@@ -277,7 +280,27 @@ impl Chassis {
         if self.file(UNPLUGGED).exists() {
             set_link(&mut qmp, false)?;
         }
-        set_order(&mut qmp, BootDevice::None)
+        self.set_order(&mut qmp, BootDevice::None)
+    }
+
+    /// How many NICs are tried before this one.
+    fn turn(&self, port: usize) -> usize {
+        if self.machine.storage_first { self.machine.ports.len() - 1 - port } else { port }
+    }
+
+    fn set_order(&self, qmp: &mut Qmp, device: BootDevice) -> Result<()> {
+        let (nic, disk) = order(device, self.machine.ports.len());
+        let mut devices: Vec<(String, usize)> =
+            (0..self.machine.ports.len()).map(|at| (format!("nic{at}"), nic + self.turn(at))).collect();
+        devices.extend(self.machine.disk.then(|| ("disk0".to_owned(), disk)));
+        let mut set = |id: &str, index: Option<usize>| {
+            let path = format!("/machine/peripheral/{id}");
+            let value = index.map_or(json!(-1), |index| json!(index));
+            qmp.execute("qom-set", json!({ "path": path, "property": "bootindex", "value": value }))
+        };
+        // An index is one device's: all are freed first.
+        devices.iter().try_for_each(|(id, _)| set(id, None).map(drop))?;
+        devices.iter().try_for_each(|(id, index)| set(id, Some(*index)).map(drop))
     }
 
     fn off(&self) -> Result<()> {
@@ -326,9 +349,9 @@ impl Chassis {
     }
 
     fn qemu(&self, device: BootDevice) -> Command {
-        let Machine { name, uuid, mac, tap, serial_port, .. } = &self.machine;
+        let Machine { name, uuid, ports, serial_port, .. } = &self.machine;
         let here = self.directory.display();
-        let (nic_index, disk_index) = order(device);
+        let (nic_index, disk_index) = order(device, ports.len());
         let rom = if self.machine.rom { "" } else { ",romfile=" };
         let serial: String = name.as_str().chars().take(20).collect();
         let mut qemu = Command::new("nice");
@@ -346,12 +369,19 @@ impl Chassis {
         let mut pair = |option: &str, value: String| {
             qemu.arg(option).arg(value);
         };
-        // Without vnet_hdr=off the guest leaves checksums to a kernel that never sees the packets.
-        pair("-netdev", format!("tap,id=net0,ifname={tap},script=no,downscript=no,vnet_hdr=off"));
         let nic = self.machine.nic.device();
-        pair("-device", format!("{nic},id=nic0,netdev=net0,mac={mac},bootindex={nic_index}{rom}"));
-        pair("-drive", format!("if=none,id=disk,format=raw,file={here}/disk.img,cache=unsafe,discard=unmap"));
-        pair("-device", format!("virtio-blk-pci,id=disk0,drive=disk,serial={serial},bootindex={disk_index}"));
+        for (at, (mac, tap)) in ports.iter().enumerate() {
+            // Without vnet_hdr=off the guest leaves checksums to a kernel that never sees the packets.
+            pair("-netdev", format!("tap,id=net{at},ifname={tap},script=no,downscript=no,vnet_hdr=off"));
+            let index = nic_index + self.turn(at);
+            pair("-device", format!("{nic},id=nic{at},netdev=net{at},mac={mac},bootindex={index}{rom}"));
+        }
+        if self.machine.disk {
+            let drive = format!("if=none,id=disk,format=raw,file={here}/disk.img,cache=unsafe,discard=unmap");
+            pair("-drive", drive);
+            let disk = format!("virtio-blk-pci,id=disk0,drive=disk,serial={serial},bootindex={disk_index}");
+            pair("-device", disk);
+        }
         pair("-device", "virtio-rng-pci".to_owned());
         pair("-smbios", format!("type=1,manufacturer=Kiln,product=Virtual node,serial={name},uuid={uuid}"));
         pair(
@@ -365,16 +395,6 @@ impl Chassis {
         pair("-qmp", format!("unix:{here}/qmp.sock,server=on,wait=off"));
         qemu
     }
-}
-
-fn set_order(qmp: &mut Qmp, device: BootDevice) -> Result<()> {
-    let (nic, disk) = order(device);
-    // An index is one device's: both are freed first.
-    for (id, index) in [("nic0", -1), ("disk0", -1), ("nic0", nic), ("disk0", disk)] {
-        let path = format!("/machine/peripheral/{id}");
-        qmp.execute("qom-set", json!({ "path": path, "property": "bootindex", "value": index }))?;
-    }
-    Ok(())
 }
 
 fn set_link(qmp: &mut Qmp, up: bool) -> Result<()> {

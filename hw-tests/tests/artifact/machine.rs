@@ -49,7 +49,8 @@ impl Machine {
             .args(["-monitor", &format!("unix:{},server=on,wait=off", folder.join("monitor").display())])
             .args(["-netdev"])
             .arg(format!(
-                "user,id=net,hostname={HOST},hostfwd=tcp:127.0.0.1:0-:80,hostfwd=tcp:127.0.0.1:0-:81"
+                "user,id=net,hostname={HOST},hostfwd=tcp:127.0.0.1:0-:80,hostfwd=tcp:127.0.0.1:0-:81,\
+                 hostfwd=tcp:127.0.0.1:0-:82"
             ));
         Ok(Self { folder: folder.to_owned(), qemu, disks: 0 })
     }

@@ -3,6 +3,7 @@
 mod debian;
 mod machine;
 mod ramdisk;
+mod san;
 mod setup;
 mod tiny;
 

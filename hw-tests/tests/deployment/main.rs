@@ -5,4 +5,5 @@
 mod faults;
 mod job;
 mod kills;
+mod push;
 mod scene;

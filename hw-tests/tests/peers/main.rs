@@ -5,6 +5,7 @@ mod dhcp;
 mod http;
 mod image;
 mod ipmi;
+mod iscsi;
 mod netboot;
 mod switch;
 mod tftp;

@@ -39,6 +39,19 @@ fn a_generated_rack_has_no_two_nodes_alike() {
 }
 
 #[test]
+fn with_a_storage_network_every_node_has_a_second_nic_and_every_tenant_its_volumes_there() {
+    let rack = Description::of_nodes(3, Firmware::Bios).unwrap().with_storage_network().unwrap();
+    assert_eq!(Description::parse(&rack.to_toml().unwrap()).unwrap(), rack);
+    assert_eq!(rack.network("storage").unwrap().purpose, Purpose::Storage);
+    assert!(rack.networks_for(Purpose::Tenant).all(|network| network.storage.is_some()));
+    let port = rack.nodes[2].storage_port.as_ref().unwrap();
+    assert_eq!((port.mac.to_string().as_str(), port.switch_port.as_str()), ("52:54:00:4b:01:03", "node3-b"));
+    assert!(rack.without_disks().nodes.iter().all(|n| n.hardware.as_ref().unwrap().disk_mib == 0));
+    let said = refused(&replaced("vlan = 201", "vlan = 201\nstorage = \"prov\""));
+    assert!(said.contains("tenant-1") && said.contains("prov"), "{said}");
+}
+
+#[test]
 fn a_real_rack_has_no_virtual_tables() {
     let rack = Description::parse(&ONE.replace("[node.virtual]\nfirmware = \"bios\"", "")).unwrap();
     assert_eq!(rack.nodes[0].hardware, None);

@@ -32,6 +32,35 @@ fn the_disk_comes_first_but_for_a_network_override() {
 }
 
 #[test]
+fn a_second_nic_comes_after_the_first_and_a_node_may_have_no_disk() {
+    let description = Description::of_nodes(1, Firmware::Bios).unwrap();
+    let description = description.with_storage_network().unwrap().without_disks();
+    let machine = Machine::of(&description.nodes[0], 9100).unwrap();
+    let chassis = Chassis { directory: "/rack".into(), machine };
+    for (device, first) in [(BootDevice::Pxe, 1), (BootDevice::None, 2)] {
+        let qemu = chassis.qemu(device);
+        let line = qemu.get_args().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ");
+        for (mac, tap, index) in [("00:01", "node1", first), ("01:01", "node1-b", first + 1)] {
+            assert!(line.contains(&format!("mac=52:54:00:4b:{mac},bootindex={index}")), "{line}");
+            assert!(line.contains(&format!("ifname={tap},")), "{line}");
+        }
+        assert!(!line.contains("disk.img") && !line.contains("disk0"), "{line}");
+    }
+}
+
+#[test]
+fn a_firmware_that_was_set_so_tries_the_storage_port_first() {
+    let mut description = Description::of_nodes(1, Firmware::Uefi).unwrap().with_storage_network().unwrap();
+    description.nodes[0].hardware.as_mut().unwrap().storage_first = true;
+    let machine = Machine::of(&description.nodes[0], 9100).unwrap();
+    let qemu = Chassis { directory: "/rack".into(), machine }.qemu(BootDevice::Pxe);
+    let line = qemu.get_args().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ");
+    for end in ["4b:00:01,bootindex=2", "4b:01:01,bootindex=1", "serial=node1,bootindex=3"] {
+        assert!(line.contains(end), "{end}: {line}");
+    }
+}
+
+#[test]
 fn a_nic_without_a_rom_says_so() {
     let mut description = Description::of_nodes(1, Firmware::Uefi).unwrap();
     description.nodes[0].hardware.as_mut().unwrap().rom = false;
