@@ -35,6 +35,8 @@ const GATHER: usize = 32 << 10;
 pub(super) const STUCK: Duration = Duration::from_secs(30);
 /// How long the thread looks before it sleeps.
 const PATIENCE: Duration = Duration::from_micros(30);
+/// A sleep that was shorter would not have been one, but for what waking takes.
+const QUICK: Duration = Duration::from_micros(120);
 /// Looking that was in vain so often is given up, and tried again when the peer is quick again.
 const VAIN: u32 = 3;
 
@@ -221,9 +223,9 @@ impl Line {
                 match self.try_receive() {
                     None => continue,
                     Some(waited) => {
-                        // The peer was quick: looking would have paid off.
-                        if began.elapsed() < PATIENCE {
-                            self.vain = 0;
+                        // The peer was quick: looking may pay off the next time.
+                        if began.elapsed() < QUICK {
+                            self.vain = self.vain.min(VAIN - 1);
                         }
                         return waited;
                     }
