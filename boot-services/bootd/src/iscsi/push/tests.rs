@@ -147,7 +147,8 @@ fn a_node_that_loses_its_power_anywhere_has_the_image_in_the_end() {
         let attempt = format!("n1-{cut}");
         pushes.set(Some(&bench.images()), &[bench.push(&attempt, &node)]);
         let sent = bench.done(&attempt);
-        assert!(sent > bench.data() && sent < 2 * bench.data(), "{cut}: {sent} of {}", bench.data());
+        // All that was under way when the power went is sent again, which may be all there is.
+        assert!(sent > bench.data() && sent <= 2 * bench.data(), "{cut}: {sent} of {}", bench.data());
         check(&bench, &node, 512);
     }
 }
