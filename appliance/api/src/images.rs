@@ -43,7 +43,7 @@ pub(crate) async fn import(
     let (pieces, received) = mpsc::channel(AHEAD);
     let library = Library::new(&api.images).with_volumes(&api.volumes);
     let work = tokio::task::spawn_blocking(move || {
-        library.import(Upload { received, rest: Bytes::new() }, &terms, &mut |_| {})
+        library.import(Upload { received, rest: Bytes::new(), ended: false }, &terms, &mut |_| {})
     });
     let sent = feed(upload, pieces).await;
     let done = work.await.map_err(|_| Failed::storage("the import broke off: try again"))?;
@@ -82,12 +82,13 @@ fn library_failed(error: &LibraryError) -> Failed {
     }
 }
 
-/// Hands the body's pieces to the thread that imports. An end is an end only when the body says so.
+/// Hands the body's pieces to the thread that imports. An end is an end only when the body says so: an empty
+/// piece. Without one the client is gone, and this with it.
 async fn feed(mut upload: Body, pieces: mpsc::Sender<io::Result<Bytes>>) -> Result<(), axum::Error> {
     while let Some(frame) = upload.frame().await {
         match frame {
             Ok(frame) => {
-                let Ok(piece) = frame.into_data() else { continue };
+                let Some(piece) = frame.into_data().ok().filter(|piece| !piece.is_empty()) else { continue };
                 if pieces.send(Ok(piece)).await.is_err() {
                     // The import gave up, and says why itself. The rest is read away, or the client
                     // would never come to read our answer.
@@ -101,6 +102,7 @@ async fn feed(mut upload: Body, pieces: mpsc::Sender<io::Result<Bytes>>) -> Resu
             }
         }
     }
+    pieces.send(Ok(Bytes::new())).await.ok();
     Ok(())
 }
 
@@ -108,15 +110,15 @@ async fn feed(mut upload: Body, pieces: mpsc::Sender<io::Result<Bytes>>) -> Resu
 struct Upload {
     received: mpsc::Receiver<io::Result<Bytes>>,
     rest: Bytes,
+    ended: bool,
 }
 
 impl Read for Upload {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        while self.rest.is_empty() {
-            match self.received.blocking_recv() {
-                Some(piece) => self.rest = piece?,
-                None => return Ok(0),
-            }
+        if self.rest.is_empty() && !self.ended {
+            let gone = || io::Error::new(io::ErrorKind::UnexpectedEof, "the client is gone");
+            self.rest = self.received.blocking_recv().ok_or_else(gone)??;
+            self.ended = self.rest.is_empty();
         }
         let length = self.rest.len().min(into.len());
         into[..length].copy_from_slice(&self.rest.split_to(length));
@@ -144,3 +146,6 @@ pub(crate) async fn delete(
     }
     Ok(StatusCode::NO_CONTENT)
 }
+
+#[cfg(test)]
+mod tests;

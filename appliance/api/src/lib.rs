@@ -16,6 +16,7 @@
 //! | `GET /v1/networks`, `PUT`, `DELETE /v1/networks/N` | networks |
 //! | `GET /v1/switches`, `PUT`, `DELETE /v1/switches/N` | switches |
 //! | `GET /v1/images`, `PUT /v1/images/N?sha256=…` (the file as body), `DELETE` | images |
+//! | `POST /v1/scrub` | read all that has a checksum; what is damaged, and whom it hurts |
 //! | `GET /v1/discovered` | machines nobody enrolled |
 //! | `GET /v1/events?after=N&follow=true` | the log, one JSON object a line; `follow` goes on |
 //!
@@ -30,6 +31,7 @@ mod events;
 mod images;
 mod link;
 mod objects;
+mod scrub;
 mod volumes;
 
 pub use link::{Ask, Gone, Link};
@@ -87,6 +89,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/switches", get(objects::switches))
         .route("/v1/switches/{name}", put(objects::put_switch).delete(objects::delete_switch))
         .route("/v1/images", get(images::list))
+        .route("/v1/scrub", post(scrub::scrub))
         .route("/v1/discovered", get(objects::discovered))
         .route("/v1/events", get(events::events))
         .layer(DefaultBodyLimit::max(MOST_JSON));

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 struct Stage {
     address: SocketAddr,
-    _files: TempDir,
+    files: TempDir,
 }
 
 /// An API with an empty control behind it. Its threads end with the test's process.
@@ -48,7 +48,7 @@ fn stage() -> Stage {
             axum::serve(listener, api::router(api)).await.unwrap();
         });
     });
-    Stage { address: told.recv().unwrap(), _files: files }
+    Stage { address: told.recv().unwrap(), files: files }
 }
 
 impl Stage {
@@ -268,4 +268,27 @@ fn volumes_are_asked_for_by_name_and_every_refusal_says_what_to_do() {
     assert_eq!(stage.call("DELETE", "/v1/volumes/data", "").0, 202);
     let (_, listed) = stage.call("GET", "/v1/volumes", "");
     assert_eq!(listed[0]["removing"], json!(true));
+}
+
+#[test]
+fn a_flipped_bit_of_an_image_is_found_and_the_image_is_named() {
+    let stage = stage();
+    let content = "what a disk holds ".repeat(5000);
+    assert_eq!(stage.call("PUT", "/v1/images/tiny", &content).0, 201);
+    let (status, found) = stage.call("POST", "/v1/scrub", "");
+    assert_eq!((status, &found), (200, &json!([])));
+    let extents = stage.files.path().join("images/extents");
+    let directory = std::fs::read_dir(extents).unwrap().next().unwrap().unwrap().path();
+    let extent = std::fs::read_dir(directory).unwrap().next().unwrap().unwrap().path();
+    let mut octets = std::fs::read(&extent).unwrap();
+    octets[4711] ^= 0x10;
+    let mut permissions = std::fs::metadata(&extent).unwrap().permissions();
+    #[allow(clippy::permissions_set_readonly_false, reason = "a file of this test's own")]
+    permissions.set_readonly(false);
+    std::fs::set_permissions(&extent, permissions).unwrap();
+    std::fs::write(&extent, octets).unwrap();
+    let (_, found) = stage.call("POST", "/v1/scrub", "");
+    assert_eq!(found[0]["images"], json!(["tiny"]), "{found}");
+    assert_eq!(found[0]["lost"], json!(true));
+    assert!(found[0]["what"].as_str().unwrap().contains("import it again"), "{found}");
 }

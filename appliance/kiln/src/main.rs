@@ -63,6 +63,8 @@ enum What {
     Discovered(Discovered),
     /// The appliance and its services.
     Status,
+    /// Reads all images, and what volumes stand on, and says what is damaged and whom it hurts.
+    Scrub,
     /// All events as they happen.
     Watch {
         /// Begin after this event; without it, with what happens from now on.
@@ -88,6 +90,7 @@ fn run(command: Command) -> Result<()> {
         What::Switch(switch) => switch::run(&client, output, switch),
         What::Discovered(Discovered::List) => show::discovered(&client, output),
         What::Status => show::status(&client, output),
+        What::Scrub => show::scrub(&client, output),
         What::Watch { after } => show::watch(&client, output, None, after),
     }
 }

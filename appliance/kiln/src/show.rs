@@ -1,6 +1,6 @@
 use crate::Output;
 use crate::client::Client;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use control::{CredentialsView, DiscoveredView, Event, StatusView};
 use core::time::Duration;
 use sansio::Time;
@@ -128,6 +128,33 @@ pub(crate) fn credentials(view: &CredentialsView) -> Result<()> {
         writeln!(out, "logical unit {:<4} volume {}, {}", lun.lun, lun.volume, octets(lun.size))?;
     }
     Ok(())
+}
+
+/// Damage that was found.
+#[derive(Deserialize, Serialize)]
+struct Damage {
+    images: Vec<String>,
+    volumes: Vec<String>,
+    what: String,
+    lost: bool,
+}
+
+/// Has everything read that has a checksum; damage by which octets are lost is an error.
+pub(crate) fn scrub(client: &Client, output: Output) -> Result<()> {
+    let found: Vec<Damage> = client.post("/v1/scrub", &serde_json::json!({}))?;
+    if output == Output::Json {
+        json(&found)?;
+    } else {
+        let rows = found.iter().map(|damage| {
+            let lost = if damage.lost { "lost" } else { "a second copy serves" };
+            [damage.images.join(" "), damage.volumes.join(" "), lost.to_owned(), damage.what.clone()]
+        });
+        table(["IMAGES", "VOLUMES", "OCTETS", "WHAT"], rows)?;
+    }
+    match found.iter().filter(|damage| damage.lost).count() {
+        0 => Ok(()),
+        lost => bail!("{lost} are damaged; what each line says mends it"),
+    }
 }
 
 /// The appliance and its hands.
