@@ -54,6 +54,9 @@ impl Holdings {
             .as_ref()
             .map_or_else(|| PathBuf::from(&place.directory).join(".no-images"), PathBuf::from);
         let volumes = Volumes::new(&place.directory, Library::new(images));
+        if let Err(error) = volumes.sweep() {
+            log::warn!(target: "iscsi", error:% = error; "what a killed process left behind stays");
+        }
         Holdings { volumes, open: BTreeMap::new(), allocated: BTreeMap::new(), flattening: None, words }
     }
 
