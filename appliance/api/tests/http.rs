@@ -48,7 +48,7 @@ fn stage() -> Stage {
             axum::serve(listener, api::router(api)).await.unwrap();
         });
     });
-    Stage { address: told.recv().unwrap(), files: files }
+    Stage { address: told.recv().unwrap(), files }
 }
 
 impl Stage {

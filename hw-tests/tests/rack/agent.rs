@@ -126,15 +126,12 @@ impl Agent {
             let exported = Exported { disk: "sda".into(), size: disk.size, port: export.port, sessions: 0 };
             return self.set(&job.id, JobState::Exported(exported));
         }
-        if size > 0 {
-            if disk.size < size {
-                let text = format!(
-                    "disk sda has {} octets and the image needs {}: use a smaller image or a larger disk",
-                    disk.size, size
-                );
-                return self
-                    .set(&job.id, JobState::Failed(Failure { kind: FailureKind::DiskTooSmall, text }));
-            }
+        if disk.size < size {
+            let text = format!(
+                "disk sda has {} octets and the image needs {}: use a smaller image or a larger disk",
+                disk.size, size
+            );
+            return self.set(&job.id, JobState::Failed(Failure { kind: FailureKind::DiskTooSmall, text }));
         }
         if let Task::WriteImage { image, .. } = &job.task {
             ledger.writes_begun.push(self.attempt.clone());

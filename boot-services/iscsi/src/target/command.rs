@@ -80,7 +80,7 @@ impl<V> Connection<V> {
         if waits && more.is_empty() {
             let (incoming, budget) = self.waiting(command);
             self.tasks.push(Task { stage: Stage::Receiving(incoming), budget, ..task });
-            return Some(self.immediate_data(id, command, length));
+            return Some(self.immediate_data(id, command, length, now));
         }
         let extended = more.iter().any(|more| matches!(more, Additional::ExtendedCdb(_)));
         let step = match &task.seat {
@@ -98,7 +98,7 @@ impl<V> Connection<V> {
         };
         self.tasks.push(task);
         self.step(self.tasks.len() - 1, step, now);
-        Some(self.immediate_data(id, command, length))
+        Some(self.immediate_data(id, command, length, now))
     }
 
     /// Why a command is not even begun.
@@ -168,13 +168,14 @@ impl<V> Connection<V> {
     }
 
     /// Where data that come with the command go.
-    fn immediate_data(&mut self, id: TaskId, command: &Command, length: usize) -> Route {
+    fn immediate_data(&mut self, id: TaskId, command: &Command, length: usize, now: Time) -> Route {
         let (immediate_data, initial_r2t) = (self.parameters.immediate_data, self.parameters.initial_r2t);
         let first_burst = self.parameters.first_burst;
         let end = Some(SegmentEnd { task: id, last: command.last, ttt: Tag::NONE });
         let Some(task) = self.task_mut(id) else { return Route::NOWHERE };
         let expected = task.expected;
         let Stage::Receiving(incoming) = &mut task.stage else { return Route::NOWHERE };
+        let total = incoming.total;
         let length = u32::try_from(length).unwrap_or(u32::MAX);
         if length > 0 && (!immediate_data || length > first_burst.min(expected)) {
             incoming.fail(check(&UNEXPECTED_DATA));
@@ -191,6 +192,13 @@ impl<V> Connection<V> {
         let from = incoming.next;
         incoming.next = length;
         let route = route(id, incoming, from, length);
+        // What comes after these data is asked for while they are still on their way.
+        if length > 0 && incoming.unsolicited.is_none() && matches!(incoming.sink, Sink::Medium(_)) {
+            incoming.asked = length;
+            if let Some(at) = self.tasks.iter().position(|task| task.id == id).filter(|_| length < total) {
+                self.progress(at, now);
+            }
+        }
         Route { end, ..route }
     }
 
@@ -264,7 +272,7 @@ impl<V> Connection<V> {
             if sent_any && incoming.next != first_burst.min(task.expected) {
                 incoming.fail(check(&INCORRECT_AMOUNT));
             }
-            incoming.asked = incoming.next;
+            incoming.asked = incoming.asked.max(incoming.next);
         } else if end.last {
             let closed = incoming.bursts.iter().position(|burst| burst.ttt == end.ttt);
             if let Some(burst) = closed.and_then(|at| incoming.bursts.remove(at)) {

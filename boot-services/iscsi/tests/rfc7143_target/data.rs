@@ -175,6 +175,24 @@ fn unasked_data_come_up_to_the_first_burst_and_the_rest_is_asked_for() {
     assert_eq!(rig.octets(30 * 512, 2048), content);
 }
 
+#[test]
+fn what_comes_after_immediate_data_is_asked_for_while_these_are_on_their_way() {
+    let rig = Rig::new();
+    let mut peer = with(&rig, &[("MaxBurstLength", "4096")]);
+    let command = peer.write(30, 4);
+    let content: Vec<u8> = (0..2048).map(|at| (at % 247) as u8).collect();
+    let octets = peer.octets(&FromInitiator::Command(command), &content[..1024]);
+    let (first, rest) = octets.split_at(octets.len() - 512);
+    peer.feed(first);
+    let open = r2ts(&peer.see_all());
+    assert_eq!((open.len(), open[0].offset, open[0].length), (1, 1024, 1024));
+    peer.feed(rest);
+    assert_eq!(peer.see_all(), []);
+    peer.send(&data_out(&command, open[0].ttt, 0, 1024, true), &content[1024..]);
+    assert_eq!(status(&peer.see_all()), 0);
+    assert_eq!(rig.octets(30 * 512, 2048), content);
+}
+
 /// 11.4.7.2: "Unexpected unsolicited data", "Incorrect amount of data"; 7.8: a DataSN out of its order ends the task.
 #[test]
 fn data_that_do_not_add_up_end_the_task_once_all_have_come() {
