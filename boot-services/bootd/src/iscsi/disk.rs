@@ -3,14 +3,14 @@
 use crate::volumes::{OpenVolume, Segment, VolumesError};
 use image::{EXTENT, volume};
 use nix::{errno::Errno, libc};
-use scsi::{Medium, MediumError, MediumFault, Provisioning};
+use scsi::{Compound, Medium, MediumError, MediumFault, Provisioning, Response};
 use std::{
     fs::{self, File},
     io,
     os::{fd::AsRawFd as _, unix::fs::FileExt as _},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -28,6 +28,8 @@ pub(super) struct Disk {
     /// time compares all of it with its digest.
     seen: Box<[AtomicU64]>,
     full: AtomicBool,
+    /// Held by all who write, together; by COMPARE AND WRITE and ORWRITE alone.
+    alone: RwLock<()>,
 }
 
 #[derive(Debug)]
@@ -58,7 +60,13 @@ impl Disk {
         let extents = if over_image { volume.size().div_ceil(EXTENT as u64) } else { 0 };
         let seen = (0..extents.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         let reservations = Some(directory.join("reservations"));
-        Disk { backing: Backing::Volume(volume), reservations, seen, full: AtomicBool::new(false) }
+        Disk {
+            backing: Backing::Volume(volume),
+            reservations,
+            seen,
+            full: AtomicBool::new(false),
+            alone: RwLock::new(()),
+        }
     }
 
     /// A file; what is missing of its last sector reads as zeros.
@@ -66,7 +74,13 @@ impl Disk {
         let file = File::open(path)?;
         let size = file.metadata()?.len().next_multiple_of(image::SECTOR);
         let backing = Backing::File { file, size };
-        Ok(Disk { backing, reservations: None, seen: Box::default(), full: AtomicBool::new(false) })
+        Ok(Disk {
+            backing,
+            reservations: None,
+            seen: Box::default(),
+            full: AtomicBool::new(false),
+            alone: RwLock::new(()),
+        })
     }
 
     pub(super) fn size(&self) -> u64 {
@@ -107,6 +121,22 @@ impl Disk {
             },
             Backing::Volume(volume) => self.fetch_segments(volume, offset, into, may_lay),
         }
+    }
+
+    /// Writes what a plain command brought, beside other writes but not beside what must be one with them.
+    pub(super) fn store(&self, offset: u64, octets: &[u8]) -> Result<(), MediumError> {
+        let _together = self.alone.read().unwrap_or_else(PoisonError::into_inner);
+        self.write_at(offset, octets)
+    }
+
+    /// Does any other command.
+    pub(super) fn perform(&self, work: &Compound, data: &[u8]) -> Response {
+        if work.is_atomic() {
+            let _alone = self.alone.write().unwrap_or_else(PoisonError::into_inner);
+            return work.perform(self, data);
+        }
+        let _together = self.alone.read().unwrap_or_else(PoisonError::into_inner);
+        work.perform(self, data)
     }
 
     /// Brings a range into memory.

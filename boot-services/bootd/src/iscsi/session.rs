@@ -220,10 +220,10 @@ impl Session {
     fn take(&mut self, job: Job<Disk>) {
         match job {
             Job::Perform { task, unit, work, data } => {
-                self.send_away(task, move || Said::Done(Done::Response(work.perform(unit.volume(), &data))));
+                self.send_away(task, move || Said::Done(Done::Response(unit.volume().perform(&work, &data))));
             }
             Job::Store { task, unit, offset, data } => {
-                let stored = unit.volume().write_at(offset, &data);
+                let stored = unit.volume().store(offset, &data);
                 self.connection.handle_done(task, Done::Medium(stored), self.clock.now());
             }
             Job::Flush { task, unit } => {
@@ -248,7 +248,7 @@ impl Session {
             return false;
         }
         let began = self.clock.now();
-        let written = place.unit.volume().write_at(place.offset, &octets[..count]);
+        let written = place.unit.volume().store(place.offset, &octets[..count]);
         let now = self.clock.now();
         self.slow = now.since(began) > SLOW;
         self.connection.handle_placed(count, written, now);

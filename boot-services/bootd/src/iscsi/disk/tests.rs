@@ -3,6 +3,7 @@
 use super::*;
 use crate::{library::Library, volumes::Volumes};
 use boot::{VolumeId, VolumeSource};
+use scsi::{Geometry, Identity, InitiatorPort, LogicalUnit, Nexus, Status, Step, Work};
 
 const SIZE: u64 = 4 << 20;
 
@@ -102,4 +103,55 @@ fn a_file_is_read_with_zeros_to_its_last_sector_and_not_written() {
     let octets = fetched(&disk, 512, 512);
     assert!(octets[..188].iter().all(|octet| *octet == 5) && octets[188..].iter().all(|octet| *octet == 0));
     assert_eq!(disk.write_at(0, &[0; 512]).unwrap_err().fault, MediumFault::WriteFault);
+}
+
+/// A COMPARE AND WRITE of the first block.
+fn compare_and_write(unit: &mut LogicalUnit, nexus: Nexus, disk: &Disk, verify: &[u8], write: &[u8]) -> bool {
+    let mut cdb = [0; 16];
+    (cdb[0], cdb[13]) = (0x89, 1);
+    let data = [verify, write].concat();
+    let Step::Work(Work::Compound(work)) = unit.begin(nexus, &cdb, data.len() as u32) else { panic!() };
+    disk.perform(&work, &data).status == Status::Good
+}
+
+/// SBC-4, 5.3: COMPARE AND WRITE is done "as an uninterrupted series of actions".
+#[test]
+fn a_plain_write_is_never_lost_in_a_compare_and_write_beside_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = disk(directory.path());
+    let block = |value: u32| value.to_le_bytes().repeat(128);
+    let value = |disk: &Disk| {
+        let mut octets = [0; 512];
+        disk.read_at(0, &mut octets).unwrap();
+        u32::from_le_bytes(*octets.first_chunk().unwrap())
+    };
+    const MARK: u32 = 1 << 30;
+    let identity = Identity {
+        product: "volume".into(),
+        revision: "1".into(),
+        serial: "1".into(),
+        designators: Vec::new(),
+        target: "iqn.2026-01.test:target".into(),
+        portal_group: 1,
+    };
+    let geometry = Geometry::new(SIZE / 512, scsi::BlockSize::B512).unwrap();
+    let mut unit = LogicalUnit::new(identity, geometry);
+    let nexus = unit.attach(InitiatorPort { name: "iqn.2026-01.test:one".into(), isid: [0; 6] });
+    // The attention that every new nexus has.
+    let _ = unit.begin(nexus, &[0; 6], 0);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let now = value(&disk);
+                compare_and_write(&mut unit, nexus, &disk, &block(now), &block(now | MARK));
+            }
+        });
+        let lost = (1..20_000).find(|written| {
+            disk.store(0, &block(*written)).unwrap();
+            value(&disk) & !MARK != *written
+        });
+        over.store(true, Ordering::Relaxed);
+        assert_eq!(lost, None, "a write was lost");
+    });
 }
