@@ -43,16 +43,9 @@ enum Backing {
 pub(super) enum Fetched {
     /// All of it was read.
     Whole,
-    /// All of it is in memory, to be sent from these files.
-    Laid(Vec<Segment>),
     /// Some of it has to come from a disk.
     Cold,
 }
-
-/// From so many octets on, having the kernel send them from the file costs less than copying them twice.
-const WORTH_SENDING: usize = 32 << 10;
-/// cachestat(2), the same number everywhere; since Linux 6.5.
-const CACHESTAT: libc::c_long = 451;
 
 impl Disk {
     /// A volume, in whose directory reservations are kept.
@@ -109,7 +102,7 @@ impl Disk {
     }
 
     /// Fills `into` from `offset` on with what is in memory, or says where it is if it may.
-    pub(super) fn fetch(&self, offset: u64, into: &mut [u8], may_lay: bool) -> Result<Fetched, MediumError> {
+    pub(super) fn fetch(&self, offset: u64, into: &mut [u8]) -> Result<Fetched, MediumError> {
         if !self.note(offset, into.len()) {
             return Ok(Fetched::Cold);
         }
@@ -119,7 +112,7 @@ impl Disk {
                 Ok(false) => Ok(Fetched::Cold),
                 Err(_) => Err(at(MediumFault::UnrecoveredRead, Some(offset))),
             },
-            Backing::Volume(volume) => self.fetch_segments(volume, offset, into, may_lay),
+            Backing::Volume(volume) => self.fetch_segments(volume, offset, into),
         }
     }
 
@@ -186,14 +179,10 @@ impl Disk {
         volume: &OpenVolume,
         offset: u64,
         into: &mut [u8],
-        may_lay: bool,
     ) -> Result<Fetched, MediumError> {
         let segments = volume
             .segments(offset, into.len() as u64)
             .map_err(|error| self.failed(MediumFault::UnrecoveredRead, Some(offset), &error))?;
-        if may_lay && into.len() >= WORTH_SENDING && segments.iter().all(is_in_memory) {
-            return Ok(Fetched::Laid(segments));
-        }
         let mut rest = into;
         for Segment { length, file } in segments {
             let (part, after) = rest.split_at_mut(length as usize);
@@ -278,28 +267,6 @@ fn read_padded(file: &File, offset: u64, into: &mut [u8]) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Whether all of a segment is in the page cache.
-fn is_in_memory(segment: &Segment) -> bool {
-    const PAGE: u64 = 4096;
-    let Some((file, offset)) = &segment.file else { return true };
-    let pages = (offset + segment.length).div_ceil(PAGE) - offset / PAGE;
-    cached(file, *offset, segment.length).is_some_and(|cached| cached >= pages)
-}
-
-/// How many pages of a range are in the page cache; none: the kernel does not say.
-fn cached(file: &File, offset: u64, length: u64) -> Option<u64> {
-    let range = [offset, length];
-    // Pages that are cached, dirty, being written, evicted, and evicted recently.
-    let mut counts = [0_u64; 5];
-    // SAFETY: the kernel reads `range`, which is a struct cachestat_range of two u64, and writes `counts`, which
-    // is a struct cachestat of five; both live until the call returns.
-    // JUSTIFICATION: neither nix nor libc has cachestat(2), the one call that says so without reading.
-    let answer = unsafe {
-        libc::syscall(CACHESTAT, file.as_raw_fd(), range.as_ptr(), counts.as_mut_ptr(), 0 as libc::c_uint)
-    };
-    (answer == 0).then_some(counts[0])
 }
 
 /// Reads what is in the page cache; what is past the file's end reads as zeros. Whether that was all.

@@ -8,13 +8,9 @@ use iscsi::target::Alarm;
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::{
-        sendfile::sendfile64,
-        socket::{MsgFlags, recv, send},
-    },
+    sys::socket::{MsgFlags, recv, send},
 };
 use std::{
-    fs::File,
     io::{self, IoSlice, PipeReader, PipeWriter, Read as _, Write as _},
     net::{Shutdown, TcpStream},
     os::fd::{AsFd as _, AsRawFd as _},
@@ -243,51 +239,22 @@ impl Line {
     /// Sends what is gathered and these octets behind it.
     pub(super) fn send(&mut self, octets: &[u8]) -> io::Result<()> {
         let gathered = std::mem::take(&mut self.output);
-        let sent = self.write(&gathered, octets, MsgFlags::empty());
+        let sent = self.write(&gathered, octets);
         self.output = gathered;
         self.output.clear();
         sent
-    }
-
-    /// Sends what is gathered, and octets of a file behind it.
-    ///
-    /// # Errors
-    /// Also if the file is shorter.
-    pub(super) fn send_file(&mut self, file: &File, offset: u64, length: u64) -> io::Result<()> {
-        self.flush_with(MsgFlags::from_bits_retain(nix::libc::MSG_MORE))?;
-        let mut at = i64::try_from(offset).map_err(io::Error::other)?;
-        let mut left = usize::try_from(length).map_err(io::Error::other)?;
-        while left > 0 {
-            match sendfile64(&self.bell.socket, file, Some(&mut at), left) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => left -= count,
-                Err(Errno::EAGAIN) => self.wait_for_room()?,
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        Ok(())
     }
 
     /// Sends what is gathered.
     pub(super) fn flush(&mut self) -> io::Result<()> {
-        self.flush_with(MsgFlags::empty())
+        self.send(&[])
     }
 
-    fn flush_with(&mut self, more: MsgFlags) -> io::Result<()> {
-        let gathered = std::mem::take(&mut self.output);
-        let sent = self.write(&gathered, &[], more);
-        self.output = gathered;
-        self.output.clear();
-        sent
-    }
-
-    fn write(&self, mut first: &[u8], mut second: &[u8], more: MsgFlags) -> io::Result<()> {
+    fn write(&self, mut first: &[u8], mut second: &[u8]) -> io::Result<()> {
         while !first.is_empty() || !second.is_empty() {
             let sent = if first.is_empty() || second.is_empty() {
                 let one = if first.is_empty() { second } else { first };
-                send(self.bell.socket.as_raw_fd(), one, MsgFlags::MSG_NOSIGNAL | more)
-                    .map_err(io::Error::from)
+                send(self.bell.socket.as_raw_fd(), one, MsgFlags::MSG_NOSIGNAL).map_err(io::Error::from)
             } else {
                 (&self.bell.socket).write_vectored(&[IoSlice::new(first), IoSlice::new(second)])
             };

@@ -5,7 +5,7 @@ use super::{
     disk::{Disk, Fetched},
     line::{BUFFER, Bell, Line, Waited},
 };
-use crate::{clock::Clock, volumes::Segment};
+use crate::clock::Clock;
 use iscsi::target::{Closed, Connection, DataIn, Done, Event, Job, Place, Range, TaskId, Transmit, Want};
 use scsi::{Medium as _, MediumError};
 use std::{
@@ -276,13 +276,13 @@ impl Session {
     }
 
     /// Reads what goes out next; `None` if it is not in memory: somebody else is reading it.
-    fn fetch(&mut self, range: &Range<Disk>) -> Option<Result<Fetched, MediumError>> {
+    fn fetch(&mut self, range: &Range<Disk>) -> Option<Result<(), MediumError>> {
         let into = &mut self.data[..range.length];
         if let Some(at) = self.warmed.iter().position(|warmed| *warmed == (range.task, range.offset)) {
             self.warmed.swap_remove(at);
-            return Some(range.unit.volume().read_at(range.offset, into).map(|()| Fetched::Whole));
+            return Some(range.unit.volume().read_at(range.offset, into));
         }
-        match range.unit.volume().fetch(range.offset, into, true) {
+        match range.unit.volume().fetch(range.offset, into) {
             Ok(Fetched::Cold) => {
                 self.connection.set_aside(range.task);
                 let (unit, offset, length) = (Arc::clone(&range.unit), range.offset, range.length);
@@ -292,36 +292,18 @@ impl Session {
                 });
                 None
             }
-            fetched => Some(fetched),
+            Ok(Fetched::Whole) => Some(Ok(())),
+            Err(error) => Some(Err(error)),
         }
     }
 
     fn send_data(
         &mut self,
         data_in: &DataIn<Disk>,
-        fetched: Option<Result<Fetched, MediumError>>,
+        fetched: Option<Result<(), MediumError>>,
     ) -> io::Result<()> {
-        let volume = data_in.unit.volume();
         let data = &mut self.data[..data_in.length];
-        let read = match fetched {
-            Some(Ok(Fetched::Laid(segments))) if !data_in.digest => {
-                self.line.gather(data_in.header.as_ref())?;
-                for Segment { length, file } in segments {
-                    match file {
-                        Some((file, offset)) => self.line.send_file(&file, offset, length)?,
-                        None => {
-                            let zeros = &mut data[..length as usize];
-                            zeros.fill(0);
-                            self.line.send(zeros)?;
-                        }
-                    }
-                }
-                return self.send_trailer(data_in);
-            }
-            Some(Ok(Fetched::Whole)) => Ok(()),
-            Some(Err(error)) => Err(error),
-            Some(Ok(_)) | None => volume.read_at(data_in.offset, data),
-        };
+        let read = fetched.unwrap_or_else(|| data_in.unit.volume().read_at(data_in.offset, data));
         if let Err(error) = read {
             log::warn!(target: "iscsi", offset = data_in.offset, error:? = error; "a volume could not be read");
             let instead = self.connection.failed(data_in, error);

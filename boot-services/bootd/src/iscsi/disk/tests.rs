@@ -17,20 +17,8 @@ fn disk(directory: &Path) -> Disk {
 fn fetched(disk: &Disk, offset: u64, length: usize) -> Vec<u8> {
     let mut octets = vec![0xee; length];
     loop {
-        match disk.fetch(offset, &mut octets, true).unwrap() {
+        match disk.fetch(offset, &mut octets).unwrap() {
             Fetched::Whole => return octets,
-            Fetched::Laid(segments) => {
-                let mut at = 0;
-                for Segment { length, file } in segments {
-                    let part = &mut octets[at..at + length as usize];
-                    match file {
-                        Some((file, offset)) => file.read_exact_at(part, offset).unwrap(),
-                        None => part.fill(0),
-                    }
-                    at += part.len();
-                }
-                return octets;
-            }
             Fetched::Cold => disk.warm(offset, length),
         }
     }
@@ -55,21 +43,6 @@ fn what_was_written_is_fetched_in_whatever_way() {
 }
 
 #[test]
-fn a_long_read_of_what_is_in_memory_is_sent_from_its_files() {
-    let directory = tempfile::tempdir().unwrap();
-    let disk = disk(directory.path());
-    disk.write_at(0, &[7; 256 << 10]).unwrap();
-    let mut into = vec![0; 256 << 10];
-    match disk.fetch(0, &mut into, true).unwrap() {
-        Fetched::Laid(segments) => assert_eq!(segments.iter().map(|one| one.length).sum::<u64>(), 256 << 10),
-        // A kernel before 6.5.
-        Fetched::Whole => assert!(cached(&File::open("/proc/self/exe").unwrap(), 0, 4096).is_none()),
-        Fetched::Cold => panic!("what was just written is in memory"),
-    }
-    assert!(matches!(disk.fetch(0, &mut into[..512], true).unwrap(), Fetched::Whole));
-}
-
-#[test]
 fn the_first_reading_of_an_image_s_extent_is_left_to_the_crew() {
     let directory = tempfile::tempdir().unwrap();
     let volumes =
@@ -78,9 +51,9 @@ fn the_first_reading_of_an_image_s_extent_is_left_to_the_crew() {
     volumes.create(&id, &VolumeSource::Blank, SIZE).unwrap();
     let disk = Disk::volume(volumes.open(&id).unwrap(), true, &volumes.directory(&id));
     let mut into = vec![0; 4096];
-    assert!(matches!(disk.fetch(1 << 20, &mut into, true).unwrap(), Fetched::Cold));
+    assert!(matches!(disk.fetch(1 << 20, &mut into).unwrap(), Fetched::Cold));
     disk.warm(1 << 20, 4096);
-    assert!(matches!(disk.fetch(1 << 20, &mut into, true).unwrap(), Fetched::Whole));
+    assert!(matches!(disk.fetch(1 << 20, &mut into).unwrap(), Fetched::Whole));
 }
 
 #[test]
