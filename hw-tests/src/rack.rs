@@ -307,6 +307,19 @@ impl VirtualRack {
         self.switch.set_vlan(self.description.node(node)?.port.switch_port.as_str(), vlan)
     }
 
+    /// Puts a tenant's other machine on another network, with this address there beside its own.
+    ///
+    /// # Errors
+    /// The rack has no such networks, or the switch does not answer.
+    pub fn move_tenant(&self, tenant: &str, to: &str, address: Ipv4Addr) -> Result<&Namespace> {
+        let (namespace, _) = self.tenant(tenant)?;
+        let number = |network: &str| self.description.network(network)?.vlan.context("it has no VLAN");
+        let length = self.description.network(to)?.subnet.length;
+        self.switch.set_vlan(&format!("host-{}", number(tenant)?), number(to)?)?;
+        namespace.links(&format!("addr add {address}/{length} dev eth0\n"))?;
+        Ok(namespace)
+    }
+
     /// Fault: a node loses its power, whatever its BMC was told.
     ///
     /// # Errors

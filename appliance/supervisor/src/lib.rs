@@ -13,7 +13,8 @@
 //! state is in the store and a hand's in its run directory.
 //!
 //! Conventions are the common ones, so that the same programs run under systemd: `LISTEN_FDS` with the
-//! sockets from descriptor 3 on, `NOTIFY_SOCKET` with `READY=1` and `WATCHDOG=1`.
+//! sockets from descriptor 3 on, `NOTIFY_SOCKET` with `READY=1` and `WATCHDOG=1`, and `FDSTORE=1` with which a
+//! service leaves the sockets it opened itself for its next life: a connection waits in their queue too.
 //!
 //! This crate knows nothing of what the services do.
 

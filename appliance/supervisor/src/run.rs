@@ -5,14 +5,15 @@ use core::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use sansio::Time;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
@@ -107,7 +108,12 @@ struct Running {
     notify: UnixDatagram,
     notify_path: PathBuf,
     watch: Watch,
+    /// What it left with us by name, for itself when it is started again.
+    held: Vec<(String, OwnedFd)>,
 }
+
+/// The most descriptors that are held for one service.
+const MOST_HELD: usize = 64;
 
 /// How long services have to end by themselves.
 const GRACE: Duration = Duration::from_secs(5);
@@ -203,7 +209,7 @@ fn prepare(service: Service, run_dir: &Path, now: Time) -> Result<Running, RunEr
             }
         });
     }
-    Ok(Running { service, sockets, notify, notify_path, watch: Watch::new(now) })
+    Ok(Running { service, sockets, notify, notify_path, watch: Watch::new(now), held: Vec::new() })
 }
 
 fn start(one: &mut Running, now: Time) {
@@ -214,9 +220,12 @@ fn start(one: &mut Running, now: Time) {
         .env("NOTIFY_SOCKET", &one.notify_path)
         .env("WATCHDOG_USEC", "20000000")
         .env_remove("LISTEN_PID")
-        .env("LISTEN_FDS", one.sockets.len().to_string())
+        .env("LISTEN_FDS", (one.sockets.len() + one.held.len()).to_string())
+        .env("LISTEN_FDNAMES", names(one))
         .stdin(std::process::Stdio::null());
-    match spawn(command, one.service.privilege.as_ref(), &one.sockets) {
+    let sockets: Vec<BorrowedFd<'_>> =
+        one.sockets.iter().chain(one.held.iter().map(|(_, held)| held)).map(AsFd::as_fd).collect();
+    match spawn(command, one.service.privilege.as_ref(), &sockets) {
         Ok(child) => {
             let pid = i32::try_from(child.id()).unwrap_or(0);
             log::info!(service = one.service.name, pid; "service started");
@@ -230,22 +239,62 @@ fn start(one: &mut Running, now: Time) {
     }
 }
 
-/// Takes what a service says of itself.
+/// The names of what is passed to a service, in order: its own sockets have the service's.
+fn names(one: &Running) -> String {
+    let own = one.sockets.iter().map(|_| one.service.name);
+    own.chain(one.held.iter().map(|(name, _)| name.as_str())).collect::<Vec<_>>().join(":")
+}
+
+/// Takes what a service says of itself, and what it leaves with us.
 fn hear(one: &mut Running, now: Time) {
     let mut text = [0; 4096];
     // A service that says more than this at once is not listened to before the next turn.
     for _ in 0..64 {
-        let Ok(length) = one.notify.recv(&mut text) else { return };
-        for line in String::from_utf8_lossy(&text[..length]).lines() {
+        let mut space = nix::cmsg_space!([RawFd; 8]);
+        let mut parts = [IoSliceMut::new(&mut text)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let heard = recvmsg::<UnixAddr>(one.notify.as_raw_fd(), &mut parts, Some(&mut space), flags);
+        let Ok(heard) = heard else { return };
+        let mut left = Vec::new();
+        for message in heard.cmsgs().into_iter().flatten() {
+            if let ControlMessageOwned::ScmRights(descriptors) = message {
+                // SAFETY: the kernel has just put these into our table, and nobody else knows of them.
+                // JUSTIFICATION: nix hands over bare numbers, and so does every other crate.
+                left.extend(descriptors.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
+            }
+        }
+        let length = heard.bytes;
+        let said = String::from_utf8_lossy(text.get(..length).unwrap_or_default()).into_owned();
+        let name = said.lines().find_map(|line| line.strip_prefix("FDNAME=")).unwrap_or("stored");
+        for line in said.lines() {
             match line {
                 "READY=1" => {
                     log::info!(service = one.service.name; "service ready");
                     one.watch.handle_ready();
                 }
                 "WATCHDOG=1" => one.watch.handle_watchdog(now),
+                "FDSTORE=1" => hold(one, name, left.drain(..)),
+                "FDSTOREREMOVE=1" => one.held.retain(|(held, _)| held != name),
                 _ => {}
             }
         }
+    }
+}
+
+/// Keeps descriptors for the service's next life; by name, the newest counts.
+fn hold(one: &mut Running, name: &str, left: impl Iterator<Item = OwnedFd>) {
+    // sd_pid_notify_with_fds(3): at most 255 characters, printable ASCII, no colon.
+    if name.len() > 255 || !name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':') {
+        log::warn!(service = one.service.name; "descriptors under an unfit name are not held");
+        return;
+    }
+    for descriptor in left {
+        one.held.retain(|(held, _)| held != name);
+        if one.held.len() == MOST_HELD {
+            log::warn!(service = one.service.name, name; "too many descriptors, this one is not held");
+            return;
+        }
+        one.held.push((name.to_owned(), descriptor));
     }
 }
 

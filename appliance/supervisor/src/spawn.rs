@@ -1,6 +1,6 @@
 use nix::libc;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
@@ -26,7 +26,7 @@ pub struct Privilege {
 pub(crate) fn spawn(
     mut command: Command,
     privilege: Option<&Privilege>,
-    sockets: &[OwnedFd],
+    sockets: &[BorrowedFd<'_>],
 ) -> io::Result<Child> {
     let parent = std::process::id();
     let privilege = privilege.cloned();

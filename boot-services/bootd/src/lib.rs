@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod desk;
 pub mod dhcp;
+pub mod held;
 pub mod http;
 pub mod iscsi;
 pub mod library;

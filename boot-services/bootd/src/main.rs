@@ -93,6 +93,7 @@ fn inherited(hand: &str) -> Result<UnixListener> {
     // descriptor yet, and this is called once.
     // JUSTIFICATION: the convention hands over a bare number; std has no safe way to take it.
     let socket = unsafe { OwnedFd::from_raw_fd(3) };
+    bootd::held::take_in(1);
     nix::sys::socket::getsockname::<nix::sys::socket::UnixAddr>(std::os::fd::AsRawFd::as_raw_fd(&socket))
         .context("descriptor 3, which the supervisor passed, is no Unix socket")?;
     Ok(UnixListener::from(socket))

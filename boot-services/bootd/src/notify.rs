@@ -1,10 +1,12 @@
 //! What is said to the supervisor, by the convention of sd_notify(3): nothing if there is none.
 
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 use std::{
-    env, io,
+    env,
+    io::{self, IoSlice},
     os::{
-        linux::net::SocketAddrExt as _,
-        unix::net::{SocketAddr, UnixDatagram},
+        fd::{AsRawFd as _, RawFd},
+        unix::net::UnixDatagram,
     },
     time::Duration,
 };
@@ -38,17 +40,37 @@ pub async fn watchdog() {
     }
 }
 
+/// Says `FDSTORE=1` with a descriptor, which the supervisor keeps under this name.
+pub(crate) fn leave(name: &str, descriptor: RawFd) {
+    say(&format!("FDSTORE=1\nFDNAME={name}"), Some(descriptor));
+}
+
+/// Says `FDSTOREREMOVE=1`: the supervisor closes what it keeps under this name.
+pub(crate) fn let_go(name: &str) {
+    tell(&format!("FDSTOREREMOVE=1\nFDNAME={name}"));
+}
+
 fn tell(word: &str) {
+    say(word, None);
+}
+
+fn say(word: &str, descriptor: Option<RawFd>) {
     let Some(name) = env::var_os("NOTIFY_SOCKET") else { return };
-    if let Err(error) = send(name.as_encoded_bytes(), word) {
+    if let Err(error) = send(name.as_encoded_bytes(), word, descriptor) {
         log::warn!(target: "notify", error:% = error; "supervisor not reached");
     }
 }
 
-fn send(name: &[u8], word: &str) -> io::Result<()> {
+fn send(name: &[u8], word: &str, descriptor: Option<RawFd>) -> io::Result<()> {
     let address = match name.strip_prefix(b"@") {
-        Some(name) => SocketAddr::from_abstract_name(name)?,
-        None => SocketAddr::from_pathname(String::from_utf8_lossy(name).as_ref())?,
+        Some(name) => UnixAddr::new_abstract(name)?,
+        None => UnixAddr::new(name)?,
     };
-    UnixDatagram::unbound()?.send_to_addr(word.as_bytes(), &address).map(drop)
+    let socket = UnixDatagram::unbound()?;
+    let rights = descriptor.as_slice();
+    let message = [ControlMessage::ScmRights(rights)];
+    let control = if rights.is_empty() { &message[..0] } else { &message[..] };
+    let words = [IoSlice::new(word.as_bytes())];
+    sendmsg(socket.as_raw_fd(), &words, control, MsgFlags::empty(), Some(&address))?;
+    Ok(())
 }

@@ -1,9 +1,12 @@
 //! Any one process is killed at every step of the route; the deployment ends active, and what must be done
 //! once is done once.
 
-use crate::scene::{active, chassis, deploy, stand};
-use hw_tests::rack::{Firmware, until};
+use crate::scene::{SOON, active, chassis, deploy, directory, stand};
+use hw_tests::rack::{Description, Firmware, until};
 use hw_tests::stand::{PATIENCE, Stand};
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
 
 const STEPS: [&str; 7] = ["secure-port", "pxe", "agent", "write-image", "release-port", "boot", "verify"];
 
@@ -77,4 +80,35 @@ fn the_power_and_switch_hands_are_killed_at_every_step() {
 #[test]
 fn the_supervisor_is_killed_at_every_step_and_everything_with_it() {
     killed_at_every_step("kill-supervisor", &["supervisor"]);
+}
+
+/// A node's iPXE asks once: who is refused in the third of a second that a restart takes boots nothing.
+#[test]
+fn nobody_is_refused_while_the_http_hand_is_started_again() {
+    let description = Description::of_nodes(1, Firmware::Bios).unwrap();
+    let stand = Stand::raise(&description, &directory("refused"), PATIENCE).unwrap();
+    stand.describe().unwrap();
+    let client = stand.rack().move_tenant("tenant-1", "prov", Ipv4Addr::new(10, 7, 0, 200)).unwrap();
+    let at = SocketAddr::from((description.network("prov").unwrap().subnet.address, 80));
+    let ask = || -> io::Result<String> {
+        let asked = client.inside(|| {
+            let mut stream = TcpStream::connect_timeout(&at, SOON)?;
+            stream.set_read_timeout(Some(SOON))?;
+            stream.write_all(b"GET /nothing HTTP/1.1\r\nHost: kiln\r\nConnection: close\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        });
+        asked.unwrap()
+    };
+    until(SOON, "the http hand to listen", || Ok(ask().ok())).unwrap();
+    for life in 0..5 {
+        let pid = stand.service("http").unwrap();
+        stand.kill("http").unwrap();
+        until(SOON, "it to be gone", || Ok((!Path::new(&format!("/proc/{pid}")).exists()).then_some(())))
+            .unwrap();
+        let answer = ask().unwrap_or_else(|error| panic!("refused after kill {life}: {error}"));
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+        until(SOON, "its successor", || Ok(stand.service("http").filter(|now| *now != pid))).unwrap();
+    }
 }

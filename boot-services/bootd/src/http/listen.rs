@@ -1,4 +1,5 @@
 use super::outbox::Outbox;
+use crate::held;
 use boot::Device;
 use core::task::Poll;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -36,6 +37,7 @@ impl Listeners {
             let kept = plan.contains(&(wanted.address, wanted.device.clone()));
             if !kept {
                 log::info!(target: "http", address:% = wanted.address; "not listening any more");
+                held::let_go(wanted.address, wanted.device.as_ref());
                 outbox.closed(wanted.address);
             }
             kept
@@ -51,6 +53,7 @@ impl Listeners {
             }
         }
         self.open(outbox);
+        held::let_the_rest_go();
     }
 
     fn open(&mut self, outbox: &Outbox) {
@@ -115,6 +118,7 @@ impl Listeners {
             use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
             if !matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
                 log::warn!(target: "http", address:% = self.wanted[index].address, error:% = error; "connections not accepted for a second");
+                held::let_go(self.wanted[index].address, self.wanted[index].device.as_ref());
                 self.wanted[index].socket = None;
                 self.retry = Some(Instant::now() + REST);
             }
@@ -123,7 +127,21 @@ impl Listeners {
 }
 
 impl Wanted {
+    /// The socket that the process before listened with, or a new one.
     fn listen(&self) -> io::Result<TcpListener> {
+        let device = self.device.as_ref();
+        let socket = match held::take(self.address, device) {
+            Some(socket) => socket,
+            None => {
+                let socket = self.open()?;
+                held::leave(&socket, self.address, device);
+                socket
+            }
+        };
+        TcpListener::from_std(socket.into())
+    }
+
+    fn open(&self) -> io::Result<Socket> {
         let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         if self.address.is_ipv6() {
@@ -135,7 +153,7 @@ impl Wanted {
         socket.bind(&self.address.into())?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
-        TcpListener::from_std(socket.into())
+        Ok(socket)
     }
 
     /// What is wrong and what to do about it.
