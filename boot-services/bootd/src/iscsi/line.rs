@@ -15,7 +15,7 @@ use std::{
     net::{Shutdown, TcpStream},
     os::fd::{AsFd as _, AsRawFd as _},
     sync::{
-        Arc, LazyLock,
+        Arc, LazyLock, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -35,6 +35,11 @@ const PATIENCE: Duration = Duration::from_micros(30);
 const QUICK: Duration = Duration::from_micros(120);
 /// Looking that was in vain so often is given up, and tried again when the peer is quick again.
 const VAIN: u32 = 3;
+
+/// Buffers that nobody has octets in, the one used last on top: it is still in the processor's cache.
+static SPARE: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
+/// More than that many are given up.
+const MOST_SPARE: usize = 8;
 
 /// Threads that look at this moment; more than half of the processors never do.
 static LOOKING: AtomicUsize = AtomicUsize::new(0);
@@ -102,6 +107,7 @@ pub(super) enum Waited {
 #[derive(Debug)]
 pub(super) struct Line {
     bell: Arc<Bell>,
+    /// Empty while there are no octets and the thread sleeps.
     input: Box<[u8]>,
     start: usize,
     end: usize,
@@ -109,10 +115,16 @@ pub(super) struct Line {
     vain: u32,
 }
 
+impl Drop for Line {
+    fn drop(&mut self) {
+        (self.start, self.end) = (0, 0);
+        self.give_buffer_back();
+    }
+}
+
 impl Line {
     pub(super) fn new(bell: Arc<Bell>) -> Line {
-        let input = vec![0; BUFFER].into_boxed_slice();
-        Line { bell, input, start: 0, end: 0, output: Vec::with_capacity(GATHER), vain: 0 }
+        Line { bell, input: Box::default(), start: 0, end: 0, output: Vec::with_capacity(GATHER), vain: 0 }
     }
 
     /// What was received and not taken.
@@ -130,6 +142,7 @@ impl Line {
 
     /// Receives at least one octet, or says why not; `until` is how long from now.
     pub(super) fn wait(&mut self, until: Option<Duration>) -> Waited {
+        self.take_buffer();
         if self.end == self.input.len() {
             self.input.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
@@ -147,12 +160,32 @@ impl Line {
         self.sleep(PollFlags::POLLIN, until)
     }
 
+    fn take_buffer(&mut self) {
+        if self.input.is_empty() {
+            let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            self.input = spare.unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice());
+        }
+    }
+
+    fn give_buffer_back(&mut self) {
+        if self.start < self.end || self.input.is_empty() {
+            return;
+        }
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < MOST_SPARE {
+            spare.push(std::mem::take(&mut self.input));
+        } else {
+            self.input = Box::default();
+        }
+    }
+
     /// Waits for the bell alone.
     pub(super) fn wait_for_alarm(&mut self, until: Option<Duration>) -> Waited {
         self.sleep(PollFlags::empty(), until)
     }
 
     fn try_receive(&mut self) -> Option<Waited> {
+        self.take_buffer();
         let most = self.input.len().min(self.end + GULP);
         loop {
             let room = &mut self.input[self.end..most];
@@ -197,6 +230,7 @@ impl Line {
 
     #[allow(clippy::disallowed_methods, reason = "how long a peer was waited for is the driver's to know")]
     fn sleep(&mut self, wanted: PollFlags, until: Option<Duration>) -> Waited {
+        self.give_buffer_back();
         let began = Instant::now();
         loop {
             if self.bell.heard() {
