@@ -23,6 +23,7 @@ use std::{
     time::Duration,
 };
 
+mod appliance;
 mod bmc;
 mod cabling;
 mod console;
@@ -37,6 +38,8 @@ mod tools;
 mod traffic;
 mod wait;
 
+pub use appliance::{Appliance, MACS};
+pub use cabling::UPLINK;
 pub use console::readable;
 pub use description::{Description, Firmware, Network, Nic, Node, Purpose, Vlan};
 pub use footprint::{end_on_signal, guard};
@@ -45,7 +48,7 @@ pub use namespace::Namespace;
 pub use traffic::{Capture, ping, reach};
 pub use wait::until;
 
-use cabling::Cabling;
+use cabling::{Cabling, Seat};
 use footprint::Footprint;
 use machine::Machine;
 use openvswitch::OpenVSwitch;
@@ -62,8 +65,9 @@ pub struct VirtualRack {
     cabling: Cabling,
     switch: OpenVSwitch,
     bmcs: HashMap<String, Process>,
+    appliance: Option<(Appliance, Process)>,
     // Last: the fields above are of no use without it.
-    _footprint: Footprint,
+    footprint: Footprint,
 }
 
 impl VirtualRack {
@@ -77,12 +81,34 @@ impl VirtualRack {
     /// Not root, a tool missing, a description that is not of a virtual rack, or a directory in use by
     /// another rack: said in a line, with what to do.
     pub fn raise(description: &Description, directory: &Path) -> Result<VirtualRack> {
+        VirtualRack::raise_with(description, directory, None)
+    }
+
+    /// The same with an appliance that is a machine, which is on when this returns; [`VirtualRack::kiln`] is
+    /// where it is driven from.
+    ///
+    /// # Errors
+    /// As [`VirtualRack::raise`], and when its disk cannot be made.
+    pub fn raise_around(
+        description: &Description,
+        directory: &Path,
+        appliance: Appliance,
+    ) -> Result<VirtualRack> {
+        VirtualRack::raise_with(description, directory, Some(appliance))
+    }
+
+    fn raise_with(
+        description: &Description,
+        directory: &Path,
+        appliance: Option<Appliance>,
+    ) -> Result<VirtualRack> {
         fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
         let directory = directory.canonicalize()?;
         tools::check(description, &directory)?;
         let chassis = tools::chassis()?;
         let mut footprint = Footprint::claim(&directory)?;
-        let cabling = Cabling::lay(&footprint, description)?;
+        let seat = if appliance.is_some() { Seat::Machine } else { Seat::Namespace };
+        let cabling = Cabling::lay(&footprint, description, seat)?;
         let data_switch = description.switches.first().context("the rack has no switch")?;
         let inside = cabling.switch.clone();
         let home = directory.join("switch");
@@ -96,14 +122,49 @@ impl VirtualRack {
                 bmc::start(&mut footprint, &inside, &home, node, port, &chassis)?,
             );
         }
-        Ok(VirtualRack {
+        let mut rack = VirtualRack {
             description: description.clone(),
             directory,
             cabling,
             switch,
             bmcs,
-            _footprint: footprint,
-        })
+            appliance: None,
+            footprint,
+        };
+        if let Some(appliance) = appliance {
+            appliance::flash(&appliance, &rack.appliance_home())?;
+            rack.start_appliance(appliance)?;
+        }
+        Ok(rack)
+    }
+
+    /// Where the files of an appliance that is a machine are.
+    pub fn appliance_home(&self) -> PathBuf {
+        self.directory.join("appliance-machine")
+    }
+
+    /// Fault: the appliance, a machine, loses its power and gets it back at once.
+    ///
+    /// # Errors
+    /// It is no machine, or does not start.
+    pub fn power_cycle_appliance(&mut self) -> Result<()> {
+        let (appliance, process) = self.appliance.take().context("the appliance is no machine")?;
+        process.kill();
+        until(Duration::from_secs(5), "the appliance's QEMU to end", || Ok((!process.runs()).then_some(())))?;
+        self.start_appliance(appliance)
+    }
+
+    /// All that an appliance that is a machine ever said on its serial port, made readable.
+    pub fn appliance_console(&self) -> String {
+        readable(&fs::read(self.appliance_home().join("console.log")).unwrap_or_default())
+    }
+
+    fn start_appliance(&mut self, appliance: Appliance) -> Result<()> {
+        let inside = self.cabling.switch.clone();
+        let home = self.appliance_home();
+        let process = appliance::start(&mut self.footprint, &inside, &appliance, &home)?;
+        self.appliance = Some((appliance, process));
+        Ok(())
     }
 
     /// What it was raised from.
@@ -117,7 +178,7 @@ impl VirtualRack {
     }
 
     /// Where the appliance is to run: one interface per network, named after it, with the address of the
-    /// description.
+    /// description. Around an appliance that is a machine: where its operator is, on its uplink.
     pub fn kiln(&self) -> &Namespace {
         &self.cabling.kiln
     }
@@ -232,6 +293,7 @@ impl VirtualRack {
     /// The rack has neither, or `tcpdump` is missing.
     pub fn capture(&self, name: &str) -> Result<Capture> {
         let interface = match (self.description.network(name), self.description.node(name)) {
+            (Ok(Network { vlan: Some(_), .. }), _) if self.appliance.is_some() => "kiln-trunk".to_owned(),
             (Ok(Network { vlan: Some(vlan), .. }), _) => format!("kiln-{vlan}"),
             (Ok(_), _) => "kiln-oob".to_owned(),
             (_, Ok(node)) => node.port.switch_port.to_string(),

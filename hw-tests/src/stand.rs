@@ -1,10 +1,11 @@
 //! A rack with an appliance in it: what the demo and the end-to-end tests stand on.
 //!
-//! The appliance's programs run in the rack's namespace for it, as they would on a box of their own; this
-//! module is init (it starts the supervisor again when it ends) and the operator, who has `kiln`.
+//! The appliance's programs run in the rack's namespace for it, as they would on a distribution; this module
+//! is init (it starts the supervisor again when it ends) and the operator, who has `kiln`. Or the appliance is
+//! its image in a machine of its own, and the operator is on its uplink.
 
 use crate::artifact::{Ramdisk, Workshop, ramdisk};
-use crate::rack::{Description, Namespace, Purpose, VirtualRack, until};
+use crate::rack::{Appliance, Description, Firmware, MACS, Namespace, Purpose, UPLINK, VirtualRack, until};
 use anyhow::{Context as _, Result, bail, ensure};
 use deploy::Patience;
 use serde::de::DeserializeOwned;
@@ -26,7 +27,16 @@ pub const PATIENCE: Patience =
 pub struct Stand {
     init: Option<Init>,
     home: PathBuf,
+    operator: Operator,
     rack: VirtualRack,
+}
+
+/// What the operator drives the appliance with.
+#[derive(Debug)]
+struct Operator {
+    kiln: PathBuf,
+    token: PathBuf,
+    url: String,
 }
 
 /// What starts the supervisor, again and again.
@@ -70,10 +80,67 @@ impl Stand {
             }
             _ => {}
         }
-        let stand = Stand { init: None, home, rack };
+        let operator = Operator {
+            kiln: home.join("bin/kiln"),
+            token: home.join("data/token"),
+            url: "http://127.0.0.1:8080".to_owned(),
+        };
+        let stand = Stand { init: None, home, operator, rack };
         stand.install()?;
         stand.configure(patience)?;
         Ok(stand)
+    }
+
+    /// Raises the rack around the appliance's image, flashed on a machine that starts from this firmware, with
+    /// its configuration on a USB stick; returns when its API answers on the uplink.
+    ///
+    /// # Errors
+    /// As [`Stand::raise`]; and the API does not answer within three minutes: with the end of its console.
+    pub fn raise_image(
+        description: &Description,
+        directory: &Path,
+        patience: Patience,
+        image: &Path,
+        firmware: Firmware,
+    ) -> Result<Stand> {
+        let home = directory.join("operator");
+        fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
+        let token = "0123456789abcdef0123456789abcdef";
+        let operator = Operator {
+            kiln: programs()?.join("kiln"),
+            token: home.join("token"),
+            url: format!("http://{UPLINK}:8080"),
+        };
+        fs::write(&operator.token, token)?;
+        let appliance = Appliance {
+            image: image.to_owned(),
+            firmware,
+            memory_mib: 512,
+            disk_mib: 4096,
+            configuration: configuration(description, patience, token)?,
+        };
+        let rack = VirtualRack::raise_around(description, directory, appliance)?;
+        let stand = Stand { init: None, home, operator, rack };
+        stand.wait_answer(Duration::from_secs(180)).with_context(|| {
+            let said = stand.rack.appliance_console();
+            let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+            let last = lines.get(lines.len().saturating_sub(12)..).unwrap_or_default().join("\n  ");
+            format!("its console, in {}, ends with:\n  {last}", stand.rack.appliance_home().display())
+        })?;
+        Ok(stand)
+    }
+
+    /// Waits until the API answers.
+    ///
+    /// # Errors
+    /// It does not in time.
+    pub fn wait_answer(&self, patience: Duration) -> Result<()> {
+        until(patience, "the appliance's API to answer", || Ok(self.kiln(&["status"]).ok().map(drop)))
+    }
+
+    /// The rack, to be changed.
+    pub fn rack_mut(&mut self) -> &mut VirtualRack {
+        &mut self.rack
     }
 
     /// The rack.
@@ -155,10 +222,8 @@ impl Stand {
         };
         let thread = std::thread::Builder::new().name("init".into()).spawn(work)?;
         self.init = Some(Init { alive, thread, pid_file });
-        until(Duration::from_secs(30), "the appliance's API to answer", || {
-            Ok(self.kiln(&["status"]).ok().map(drop))
-        })
-        .with_context(|| format!("its log is {}", self.home.join("log").display()))
+        self.wait_answer(Duration::from_secs(30))
+            .with_context(|| format!("its log is {}", self.home.join("log").display()))
     }
 
     /// Runs `kiln` as the operator would, and returns what it printed.
@@ -186,8 +251,9 @@ impl Stand {
 
     /// `kiln` with these arguments, not run yet.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.home.join("bin/kiln"));
-        command.env("KILN_TOKEN_FILE", self.home.join("data/token")).args(arguments);
+        let mut command = Command::new(&self.operator.kiln);
+        command.env("KILN_TOKEN_FILE", &self.operator.token).env("KILN_URL", &self.operator.url);
+        command.args(arguments);
         command
     }
 
@@ -336,6 +402,30 @@ impl Drop for Stand {
         }
         init.thread.join().ok();
     }
+}
+
+/// The text of the `kiln.toml` of an appliance that is a machine in this rack.
+fn configuration(description: &Description, patience: Patience, token: &str) -> Result<String> {
+    let [uplink, oob, trunk] = MACS;
+    let mut text = format!(
+        "[host]\nname = \"kiln\"\n\n\
+         [uplink]\ndevice = \"{uplink}\"\naddress = \"{UPLINK}/24\"\n\n\
+         [trunk]\ndevice = \"{trunk}\"\n\n\
+         [api]\ntoken = \"{token}\"\n\n\
+         [appliance]\nkernel_args = \"console=ttyS0 quiet no_timer_check panic=5\"\n\n\
+         [patience]\n{}",
+        toml::to_string(&patience)?
+    );
+    for network in &description.networks {
+        let (name, subnet) = (&network.name, network.subnet);
+        match network.vlan {
+            Some(vlan) => text.push_str(&format!(
+                "\n[[network]]\nname = \"{name}\"\nvlan = {vlan}\naddress = \"{subnet}\"\n"
+            )),
+            None => text.push_str(&format!("\n[oob]\ndevice = \"{oob}\"\naddress = \"{subnet}\"\n")),
+        }
+    }
+    Ok(text)
 }
 
 /// Where the programs of this build are: beside the one that runs, or one directory above a test's.

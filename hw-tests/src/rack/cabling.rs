@@ -9,11 +9,21 @@
 //!   storage ──────── kiln-300 ┘                  node1-b, node2-b      their second NICs, where there are
 //!   oob ──────────── kiln-oob ── oob: the switch's management address and every BMC's
 //! ```
+//!
+//! An appliance that is a machine has three cables instead; who drives it is in kPID-kiln, on its uplink:
+//!
+//! ```text
+//!   kPID-kiln        kPID-sw
+//!   uplink ───────── operator ── uplink ── kiln-uplink        TAPs, the appliance beside them
+//!                                    oob ── kiln-oob
+//!                           Open vSwitch ── kiln-trunk        tagged, every network's VLAN
+//! ```
 
 use super::{
-    description::{Description, Network, Purpose, Vlan},
+    description::{Description, Network, Purpose},
     footprint::Footprint,
     namespace::{Namespace, feed},
+    openvswitch::Mode,
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use std::{fmt::Write as _, net::Ipv4Addr, process::Command};
@@ -30,18 +40,34 @@ table netdev switch {
 }
 ";
 
+/// The appliance's place in the rack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seat {
+    /// A namespace with one interface per network.
+    Namespace,
+    /// A machine with an uplink, an OOB port and a trunk.
+    Machine,
+}
+
+/// The TAPs of an appliance that is a machine: uplink, OOB, trunk.
+pub(super) const MACHINE_PORTS: [&str; 3] = ["kiln-uplink", "kiln-oob", "kiln-trunk"];
+/// Who drives the machine, and the machine, on its uplink: TEST-NET-1 (RFC 5737).
+pub(super) const OPERATOR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+/// An appliance that is a machine, on its uplink.
+pub const UPLINK: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
 /// The namespaces of a rack, joined.
 #[derive(Debug)]
 pub(super) struct Cabling {
     pub(super) switch: Namespace,
     pub(super) kiln: Namespace,
     pub(super) tenants: Vec<(Network, Namespace)>,
-    /// The data switch's access ports and the VLAN each begins in.
-    pub(super) ports: Vec<(String, Vlan)>,
+    /// The data switch's ports and what each is at first.
+    pub(super) ports: Vec<(String, Mode)>,
 }
 
 impl Cabling {
-    pub(super) fn lay(footprint: &Footprint, description: &Description) -> Result<Cabling> {
+    pub(super) fn lay(footprint: &Footprint, description: &Description, seat: Seat) -> Result<Cabling> {
         let [data_switch] = description.switches.as_slice() else {
             bail!("a virtual rack has one switch, not {}", description.switches.len())
         };
@@ -71,16 +97,19 @@ impl Cabling {
             writeln!(lines, "addr add {address}/{} dev oob", oob.subnet.length)?;
         }
         let mut ports = Vec::new();
-        let mut wires = Vec::new();
-        for network in &description.networks {
-            let end = match network.vlan {
-                Some(vlan) => format!("kiln-{vlan}"),
-                None if network.name == oob.name => "kiln-oob".to_owned(),
-                None => bail!("a virtual rack has one network for oob, not also {}", network.name),
-            };
-            wires.push(Wire { port: end.clone(), inside: kiln.clone(), as_: network.name.to_string() });
-            ports.extend(network.vlan.map(|vlan| (end, vlan)));
-        }
+        let mut wires = match seat {
+            Seat::Namespace => legs(description, oob, &kiln, &mut ports)?,
+            Seat::Machine => {
+                let vlans = description.networks.iter().filter_map(|network| network.vlan).collect();
+                ports.push((MACHINE_PORTS[2].to_owned(), Mode::Trunk(vlans)));
+                lines.push_str("link add uplink type bridge\nlink set uplink up\n");
+                for tap in MACHINE_PORTS {
+                    writeln!(lines, "tuntap add dev {tap} mode tap\nlink set {tap} up")?;
+                }
+                lines.push_str("link set kiln-uplink master uplink\n");
+                vec![Wire { port: "operator".to_owned(), inside: kiln.clone(), as_: "uplink".to_owned() }]
+            }
+        };
         let mut tenants = Vec::new();
         for (network, number) in description.networks_for(Purpose::Tenant).zip(1..) {
             let namespace = footprint.namespace(&format!("t{number}"))?;
@@ -88,7 +117,7 @@ impl Cabling {
             let vlan = network.vlan.context("a tenant's network without a VLAN")?;
             let port = format!("host-{vlan}");
             wires.push(Wire { port: port.clone(), inside: namespace.clone(), as_: "eth0".to_owned() });
-            ports.push((port, vlan));
+            ports.push((port, Mode::Access(vlan)));
             tenants.push((network.clone(), namespace));
         }
         for Wire { port, inside, as_ } in &wires {
@@ -96,10 +125,13 @@ impl Cabling {
             writeln!(lines, "link set {port} up")?;
         }
         lines.push_str("link set kiln-oob master oob\n");
+        if seat == Seat::Machine {
+            lines.push_str("link set operator master uplink\n");
+        }
         for port in description.ports() {
             let tap = &port.switch_port;
             writeln!(lines, "tuntap add dev {tap} mode tap\nlink set {tap} up")?;
-            ports.push((tap.to_string(), quarantine));
+            ports.push((tap.to_string(), Mode::Access(quarantine)));
         }
         switch.links(&lines).context("cannot lay the rack's cables")?;
         for wire in &wires {
@@ -114,8 +146,13 @@ impl Cabling {
             .context("the kernel's own answers on the switch's ports cannot be silenced")?;
 
         let mut lines = String::new();
-        for network in &description.networks {
-            writeln!(lines, "addr add {} dev {}\nlink set {1} up", network.subnet, network.name)?;
+        match seat {
+            Seat::Namespace => {
+                for network in &description.networks {
+                    writeln!(lines, "addr add {} dev {}\nlink set {1} up", network.subnet, network.name)?;
+                }
+            }
+            Seat::Machine => writeln!(lines, "addr add {OPERATOR}/24 dev uplink\nlink set uplink up")?,
         }
         kiln.links(&lines)?;
         for (network, namespace) in &tenants {
@@ -127,6 +164,26 @@ impl Cabling {
         }
         Ok(Cabling { switch, kiln, tenants, ports })
     }
+}
+
+/// One cable per network for an appliance that is programs.
+fn legs(
+    description: &Description,
+    oob: &Network,
+    kiln: &Namespace,
+    ports: &mut Vec<(String, Mode)>,
+) -> Result<Vec<Wire>> {
+    let mut wires = Vec::new();
+    for network in &description.networks {
+        let end = match network.vlan {
+            Some(vlan) => format!("kiln-{vlan}"),
+            None if network.name == oob.name => "kiln-oob".to_owned(),
+            None => bail!("a virtual rack has one network for oob, not also {}", network.name),
+        };
+        wires.push(Wire { port: end.clone(), inside: kiln.clone(), as_: network.name.to_string() });
+        ports.extend(network.vlan.map(|vlan| (end, Mode::Access(vlan))));
+    }
+    Ok(wires)
 }
 
 /// A veth: one end a port of the switch, the other an interface elsewhere.

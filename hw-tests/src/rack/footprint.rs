@@ -48,7 +48,7 @@ impl Footprint {
             );
         }
         remove_orphans()?;
-        for old in ["nodes", "switch", "logs", "captures"] {
+        for old in ["nodes", "switch", "logs", "captures", "appliance-machine"] {
             match fs::remove_dir_all(directory.join(old)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(error).with_context(|| format!("cannot empty {}", directory.display()));

@@ -43,7 +43,8 @@ pub(super) const INERT: &str = "inert";
 pub(super) const UNPLUGGED: &str = "unplugged";
 /// OVMF's code, in Debian's package `ovmf`.
 pub(super) const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
-const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+/// The variables of a machine that was never set up.
+pub(super) const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 /// QEMU under an emulated CPU on a busy machine takes a second or two to listen.
 const QMP_PATIENCE: Duration = Duration::from_secs(20);
 

@@ -18,6 +18,15 @@ use std::{
 const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
 const BRIDGE: &str = "br0";
 
+/// What a port of the switch is to be at first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Untagged, in this VLAN.
+    Access(Vlan),
+    /// Tagged, in these VLANs and no other.
+    Trunk(Vec<Vlan>),
+}
+
 /// A running switch.
 #[derive(Debug)]
 pub(super) struct OpenVSwitch {
@@ -25,14 +34,14 @@ pub(super) struct OpenVSwitch {
 }
 
 impl OpenVSwitch {
-    /// Starts it in `inside`, its database also on `address`, with these access ports: names of interfaces
-    /// that exist there, and each one's VLAN.
+    /// Starts it in `inside`, its database also on `address`, with these ports: names of interfaces that exist
+    /// there.
     pub(super) fn start(
         footprint: &mut Footprint,
         inside: &Namespace,
         directory: &Path,
         address: SocketAddrV4,
-        ports: &[(String, Vlan)],
+        ports: &[(String, Mode)],
     ) -> Result<OpenVSwitch> {
         let switch = OpenVSwitch { directory: directory.to_owned() };
         let database = directory.join("conf.db");
@@ -58,9 +67,16 @@ impl OpenVSwitch {
 
         let mut commands = vec!["add-br".to_owned(), BRIDGE.to_owned()];
         commands.extend(["--", "set", "bridge", BRIDGE, "datapath_type=netdev"].map(str::to_owned));
-        for (port, vlan) in ports {
+        for (port, mode) in ports {
             commands.extend(["--", "add-port", BRIDGE, port].map(str::to_owned));
-            commands.push(format!("tag={vlan}"));
+            match mode {
+                Mode::Access(vlan) => commands.push(format!("tag={vlan}")),
+                Mode::Trunk(vlans) => {
+                    let vlans: Vec<String> = vlans.iter().map(ToString::to_string).collect();
+                    commands.push("vlan_mode=trunk".to_owned());
+                    commands.push(format!("trunks={}", vlans.join(",")));
+                }
+            }
         }
         switch.ask(&commands).context("the switch does not come up")?;
         Ok(switch)
