@@ -4,7 +4,7 @@ use crate::{
     board::Board,
     cmdline::{self, Appliance},
     console, inventory, jobs,
-    modules::load::{Modules, Uevents},
+    modules::{Modules, Uevents},
     network, session,
 };
 use nix::{

@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     let mut args = env::args();
     let name = args.next().unwrap_or_default();
     if name.ends_with("modprobe") {
-        return ExitCode::from(modules::load::modprobe(args));
+        return ExitCode::from(modules::modprobe(args));
     }
     if process::id() == 1 {
         init::run();

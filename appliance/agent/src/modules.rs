@@ -1,187 +1,184 @@
-//! Which kernel modules a machine needs, and in which order they are loaded.
-//!
-//! What `depmod` wrote is read here; nothing is loaded (that is [`load`]).
+//! Loading modules into the kernel: by what the buses show, as they change, and by name.
 
-pub(crate) mod load;
+use crate::{board::Board, clock, inventory};
+use kmod::{Index, Uevent, Wanted};
+use nix::{
+    errno::Errno,
+    kmod::{ModuleInitFlags, finit_module},
+    sys::socket::{
+        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+    },
+};
+use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
+    fs::{self, File},
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use std::collections::{BTreeMap, BTreeSet};
+/// `MODULE_INIT_COMPRESSED_FILE`: the kernel unpacks .ko.xz itself (Linux 5.17, `CONFIG_MODULE_DECOMPRESS`).
+const COMPRESSED: ModuleInitFlags = ModuleInitFlags::from_bits_retain(4);
+/// A tree of devices is not deeper than this, nor does it change more often than this.
+const DEPTH: usize = 20;
+const PASSES: usize = 10;
+/// Loading what was there at the start takes no longer.
+const COLD_PLUG: Duration = Duration::from_secs(60);
 
-/// What `depmod` knows of the modules: modules.dep, .alias, .softdep and .builtin.
-#[derive(Debug, Default)]
-pub(crate) struct Index {
-    modules: BTreeMap<String, Module>,
-    /// By what stands before the first colon, for there are thousands.
-    aliases: BTreeMap<String, Vec<(String, String)>>,
-    softdeps: BTreeMap<String, Softdep>,
-    builtin: BTreeSet<String>,
+/// The modules of the kernel that runs, and which of them are loaded.
+pub(crate) struct Modules {
+    directory: PathBuf,
+    wanted: Wanted,
 }
 
-#[derive(Debug)]
-struct Module {
-    path: String,
-    /// Nearest first, as modules.dep has them.
-    needs: Vec<String>,
-}
+impl Modules {
+    /// Reads `/lib/modules/RELEASE`.
+    pub(crate) fn read() -> io::Result<Modules> {
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+        let directory = Path::new("/lib/modules").join(release.trim());
+        let dep = fs::read_to_string(directory.join("modules.dep"))?;
+        let text = |file| fs::read_to_string(directory.join(file)).unwrap_or_default();
+        let index =
+            Index::parse(&dep, &text("modules.alias"), &text("modules.softdep"), &text("modules.builtin"));
+        Ok(Modules { directory, wanted: Wanted::new(index) })
+    }
 
-#[derive(Debug, Default)]
-struct Softdep {
-    before: Vec<String>,
-    after: Vec<String>,
-}
+    /// Loads a module by name or alias with all it needs; returns how many files were loaded.
+    pub(crate) fn load(&mut self, wanted: &str) -> usize {
+        let files = self.wanted.load(wanted);
+        self.insert(&files)
+    }
 
-impl Index {
-    /// Reads the four texts; lines that are not understood are skipped, as modprobe does.
-    pub(crate) fn parse(dep: &str, alias: &str, softdep: &str, builtin: &str) -> Index {
-        let mut index = Index::default();
-        for line in dep.lines() {
-            let Some((path, needs)) = line.split_once(':') else { continue };
-            let needs = needs.split_whitespace().map(name).collect();
-            index.modules.insert(name(path), Module { path: path.to_owned(), needs });
-        }
-        for line in alias.lines() {
-            let mut words = line.split_whitespace();
-            let (Some("alias"), Some(pattern), Some(module)) = (words.next(), words.next(), words.next())
-            else {
-                continue;
-            };
-            let entry = (pattern.to_owned(), name(module));
-            index.aliases.entry(bus(pattern).to_owned()).or_default().push(entry);
-        }
-        for line in softdep.lines() {
-            let mut words = line.split_whitespace();
-            let (Some("softdep"), Some(module)) = (words.next(), words.next()) else { continue };
-            let softdep = index.softdeps.entry(name(module)).or_default();
-            let mut list = &mut softdep.before;
-            for word in words {
-                match word {
-                    "pre:" => list = &mut softdep.before,
-                    "post:" => list = &mut softdep.after,
-                    module => list.push(module.to_owned()),
+    /// Loads what a device asks for by its `modalias`; each is looked up once.
+    fn serve(&mut self, modalias: &str) -> usize {
+        let files = self.wanted.serve(modalias);
+        self.insert(&files)
+    }
+
+    fn insert(&self, files: &[kmod::File]) -> usize {
+        let mut done = 0;
+        for kmod::File { module, path } in files {
+            match insert(&self.directory.join(path)) {
+                Ok(()) => done += 1,
+                // A driver that finds no hardware of its own; another one may serve the device.
+                Err(Errno::ENODEV) => {}
+                Err(e @ (Errno::EINVAL | Errno::EOPNOTSUPP)) if !path.ends_with(".ko") => {
+                    log::warn!(
+                        module, error = e.desc();
+                        "module not loaded: this kernel does not unpack modules itself; put plain .ko files into the ramdisk"
+                    );
                 }
+                Err(e) => log::warn!(module, error = e.desc(); "module not loaded"),
             }
         }
-        index.builtin = builtin.lines().map(name).collect();
-        index
+        done
     }
 
-    /// How many modules there are.
-    pub(crate) fn len(&self) -> usize {
-        self.modules.len()
-    }
-
-    /// The modules that serve a device which says this of itself in its `modalias`.
-    pub(crate) fn for_device(&self, modalias: &str) -> Vec<&str> {
-        let patterns = self.aliases.get(bus(modalias)).map_or(&[][..], Vec::as_slice);
-        let mut found = Vec::new();
-        for (pattern, module) in patterns {
-            if !found.contains(&module.as_str()) && matches(pattern.as_bytes(), modalias.as_bytes()) {
-                found.push(module.as_str());
+    /// Loads what the devices ask for that are there, until a look at the buses shows no new ones.
+    pub(crate) fn cold_plug(&mut self) {
+        let began = clock::now();
+        let until = began + COLD_PLUG;
+        let mut files = 0;
+        for _ in 0..PASSES {
+            let mut shown = BTreeSet::new();
+            walk(Path::new("/sys/devices"), DEPTH, &mut shown);
+            let new: Vec<String> =
+                shown.into_iter().filter(|modalias| !self.wanted.was_served(modalias)).collect();
+            if new.is_empty() {
+                break;
+            }
+            for modalias in new {
+                if clock::now() >= until {
+                    log::warn!(seconds = COLD_PLUG.as_secs(); "loading modules takes too long; going on without the rest");
+                    return;
+                }
+                files += self.serve(&modalias);
             }
         }
-        found
+        let millis = clock::now().since(began).as_millis() as u64;
+        log::info!(loaded = files, known = self.wanted.known(), millis; "modules loaded");
+    }
+}
+
+fn insert(path: &Path) -> Result<(), Errno> {
+    let file = File::open(path).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(0)))?;
+    let plain = path.extension() == Some(OsStr::new("ko"));
+    let flags = if plain { ModuleInitFlags::empty() } else { COMPRESSED };
+    match finit_module(&file, c"", flags) {
+        Err(Errno::EEXIST) => Ok(()),
+        other => other,
+    }
+}
+
+fn walk(directory: &Path, depth: usize, shown: &mut BTreeSet<String>) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_dir() && depth > 0 {
+            walk(&entry.path(), depth - 1, shown);
+        } else if kind.is_file() && entry.file_name() == "modalias" {
+            let modalias = fs::read_to_string(entry.path()).unwrap_or_default();
+            if !modalias.trim().is_empty() {
+                shown.insert(modalias.trim().to_owned());
+            }
+        }
+    }
+}
+
+/// The kernel asks for a module by running `/sbin/modprobe -q -- NAME`; returns the exit status.
+pub(crate) fn modprobe(args: impl Iterator<Item = String>) -> u8 {
+    let Some(wanted) = args.filter(|arg| !arg.starts_with('-')).last() else { return 1 };
+    match Modules::read() {
+        Ok(mut modules) => u8::from(modules.load(&wanted) == 0),
+        Err(_) => 1,
+    }
+}
+
+/// The kernel's announcements of devices that come and go.
+pub(crate) struct Uevents(OwnedFd);
+
+impl Uevents {
+    /// Listens from now on.
+    pub(crate) fn open() -> nix::Result<Uevents> {
+        let kind = SockProtocol::NetlinkKObjectUEvent;
+        let fd = socket(AddressFamily::Netlink, SockType::Datagram, SockFlag::SOCK_CLOEXEC, kind)?;
+        // Group 1 is the kernel's own messages.
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 1))?;
+        Ok(Uevents(fd))
     }
 
-    /// The files to load, in order, so that `wanted` (a module, or an alias such as `crypto-crc32c`) is
-    /// loaded; those in `loaded` are left out and all that is returned is put there.
-    pub(crate) fn order(&self, wanted: &str, loaded: &mut BTreeSet<String>) -> Vec<(&str, &str)> {
-        let mut order = Vec::new();
-        self.visit(wanted, loaded, &mut order);
-        order
-    }
-
-    fn visit<'a>(&'a self, wanted: &str, loaded: &mut BTreeSet<String>, order: &mut Vec<(&'a str, &'a str)>) {
-        let wanted_name = name(wanted);
-        let Some((module, found)) = self.modules.get_key_value(&wanted_name) else {
-            if !self.builtin.contains(&wanted_name) {
-                for module in self.for_device(wanted) {
-                    if self.modules.contains_key(module) {
-                        self.visit(module, loaded, order);
+    /// Loads modules for devices that appear and keeps the inventory true; never returns unless the
+    /// socket breaks.
+    pub(crate) fn follow(self, mut modules: Option<Modules>, board: &Board) {
+        let mut buffer = [0; 8192];
+        loop {
+            match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                Ok(length) => {
+                    let event = Uevent::parse(&buffer[..length]);
+                    if let (Some(modules), "add" | "bind", Some(modalias)) =
+                        (&mut modules, event.action, event.modalias)
+                    {
+                        modules.serve(modalias);
+                    }
+                    if matches!(event.subsystem, "block" | "net") {
+                        board.set_inventory(inventory::look());
                     }
                 }
-            }
-            return;
-        };
-        // Marked before it is loaded: softdeps may go in a circle.
-        if !loaded.insert(module.clone()) {
-            return;
-        }
-        let softdep = self.softdeps.get(module);
-        for other in softdep.into_iter().flat_map(|s| &s.before) {
-            self.visit(other, loaded, order);
-        }
-        for need in found.needs.iter().rev() {
-            self.visit(need, loaded, order);
-        }
-        order.push((module, &found.path));
-        for other in softdep.into_iter().flat_map(|s| &s.after) {
-            self.visit(other, loaded, order);
-        }
-    }
-}
-
-/// A module's name from its path or from what it is called: `kernel/net/8021q/8021q.ko.xz`, `virtio-net`.
-fn name(path: &str) -> String {
-    let file = path.rsplit('/').next().unwrap_or(path);
-    file.split(".ko").next().unwrap_or(file).replace('-', "_")
-}
-
-fn bus(modalias: &str) -> &str {
-    modalias.split_once(':').map_or("", |(bus, _)| bus)
-}
-
-/// fnmatch(3) without flags, as depmod's patterns use it: `*`, `?`, `[a-f0-9]`, `[!a]`.
-fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    // The last star, and where in the text what follows it is tried: going back to the last is enough.
-    let mut back: Option<(usize, usize)> = None;
-    while t < text.len() {
-        let step = match pattern.get(p) {
-            Some(b'*') => {
-                back = Some((p + 1, t));
-                p += 1;
-                continue;
-            }
-            Some(b'?') => Some(p + 1),
-            Some(b'[') => class(pattern, p, text[t]),
-            Some(&c) => (c == text[t]).then_some(p + 1),
-            None => None,
-        };
-        match (step, back) {
-            (Some(next), _) => (p, t) = (next, t + 1),
-            (None, Some((after, at))) => {
-                back = Some((after, at + 1));
-                (p, t) = (after, at + 1);
-            }
-            (None, None) => return false,
-        }
-    }
-    pattern[p..].iter().all(|&c| c == b'*')
-}
-
-/// Whether `c` is in the class that opens at `open`: the index after the class, or none.
-fn class(pattern: &[u8], open: usize, c: u8) -> Option<usize> {
-    let mut at = open + 1;
-    let negated = matches!(pattern.get(at), Some(b'!' | b'^'));
-    at += usize::from(negated);
-    let first = at;
-    let mut found = false;
-    loop {
-        let low = *pattern.get(at)?;
-        if low == b']' && at > first {
-            return (found != negated).then_some(at + 1);
-        }
-        match (pattern.get(at + 1), pattern.get(at + 2)) {
-            (Some(b'-'), Some(&high)) if high != b']' => {
-                found |= (low..=high).contains(&c);
-                at += 3;
-            }
-            _ => {
-                found |= low == c;
-                at += 1;
+                // Announcements were lost: look at everything.
+                Err(Errno::ENOBUFS) => {
+                    if let Some(modules) = &mut modules {
+                        modules.cold_plug();
+                    }
+                    board.set_inventory(inventory::look());
+                }
+                Err(Errno::EINTR) => {}
+                Err(e) => {
+                    log::warn!(error = e.desc(); "no more news of devices");
+                    return;
+                }
             }
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
