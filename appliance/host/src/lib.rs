@@ -1,0 +1,32 @@
+//! What brings the box up: from the kernel to the moment when the services may start.
+//!
+//! ```text
+//!   kernel ─► [`init`]   PID 1 of the initramfs: modules, the slot's partition ([`slot`]), its [`seal`],
+//!      │                 dm-verity ([`verity`]), the new root
+//!      └─► init of the slot ─► [`start`]   [`data`], the configuration ([`search`], [`config`]),
+//!                  │                       the [`network`] ([`links`], [`rtnl`]), what [`services`] read
+//!                  └─► applianced supervisor, respawned
+//! ```
+//!
+//! Whatever is wrong is said on the console with what to do, stands in the [`report`], and keeps nothing
+//! else from coming up; only a slot that is damaged ends in a restart, for there is another.
+//!
+//! It knows nothing of nodes, images or deployments.
+
+pub mod clock;
+pub mod config;
+pub mod console;
+pub mod data;
+pub mod gpt;
+pub mod init;
+pub mod links;
+pub mod modules;
+pub mod network;
+pub mod report;
+pub mod rtnl;
+pub mod seal;
+pub mod search;
+pub mod services;
+pub mod slot;
+pub mod start;
+pub mod verity;

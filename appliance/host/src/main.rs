@@ -1,0 +1,67 @@
+//! `host`: brings the box up. It is `/init` of the initramfs; in the slot it is started by init.
+
+use host::{clock, config::Config, init, modules, start};
+use std::{env, fs, process::ExitCode};
+
+const USAGE: &str = "usage: host start | stop | status | check FILE";
+
+fn main() -> ExitCode {
+    clock::now();
+    let mut args = env::args();
+    let name = args.next().unwrap_or_default();
+    if name.ends_with("/modprobe") {
+        return ExitCode::from(modules::modprobe(args));
+    }
+    if name.ends_with("/init") {
+        init::run();
+    }
+    match (args.next().as_deref(), args.next()) {
+        (Some("init"), None) => init::run(),
+        (Some("start"), None) => start::start(),
+        (Some("stop"), None) => start::stop(),
+        (Some("status"), None) => return said(start::status().map(|text| print!("{text}"))),
+        (Some("check"), Some(file)) => return check(&file),
+        // The kernel's own request for a module: -q -- NAME.
+        (Some("-q"), _) => return ExitCode::from(modules::modprobe(args)),
+        // udhcpc's words for its script.
+        (Some(event @ ("deconfig" | "bound" | "renew" | "nak" | "leasefail")), None) => {
+            return said(start::leased(event));
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn said(done: anyhow::Result<()>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("host: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says what is wrong with a configuration.
+fn check(file: &str) -> ExitCode {
+    let text = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(e) => {
+            eprintln!("host: {file}: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match Config::parse(&text) {
+        Ok(_) => {
+            println!("{file} is in order");
+            ExitCode::SUCCESS
+        }
+        Err(faults) => {
+            faults.iter().for_each(|fault| eprintln!("{file}: {fault}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What was found and done, for people at the console and for the API: `/run/kiln/host.json`.
+
+use crate::{config::Fault, data::Data, links::Link};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Where it is.
+pub const FILE: &str = "/run/kiln/host.json";
+
+/// The whole of it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// Of the slot's system.
+    pub version: Option<String>,
+    /// A or B.
+    pub slot: Option<String>,
+    /// What is at `/data`.
+    pub data: Option<Data>,
+    /// What the box is told of itself.
+    pub configuration: Configuration,
+    /// Where the API is.
+    pub api: Option<String>,
+    /// The interfaces.
+    pub interfaces: Vec<Interface>,
+    /// What is wrong, each with what to do.
+    pub troubles: Vec<String>,
+}
+
+/// Which configuration is in force.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Configuration {
+    /// Its file; none: there is none.
+    pub file: Option<PathBuf>,
+    /// Its serial number.
+    pub serial: Option<u64>,
+    /// One that was refused, and why.
+    pub refused: Option<(PathBuf, Vec<Fault>)>,
+}
+
+/// An interface.
+#[derive(Clone, Debug, Serialize)]
+pub struct Interface {
+    /// What it is.
+    #[serde(flatten)]
+    pub link: Link,
+    /// Its addresses.
+    pub addresses: Vec<String>,
+}
+
+impl Report {
+    /// As people read it.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let mut line = |words: String| text.extend([words.as_str(), "\n"]);
+        let or_none = |word: &Option<String>| word.clone().unwrap_or_else(|| "unknown".to_owned());
+        line(format!("Kiln {}, slot {}", or_none(&self.version), or_none(&self.slot)));
+        if let Some(data) = &self.data {
+            let device = data.device.as_ref().map_or("memory".into(), |device| device.display().to_string());
+            line(format!("  data      {device}, {} of {} MiB free", data.free >> 20, data.size >> 20));
+        }
+        match &self.configuration.file {
+            Some(file) => line(format!("  configured by {}", file.display())),
+            None => line("  not configured".to_owned()),
+        }
+        for Interface { link, addresses } in &self.interfaces {
+            let first = link.first_name.as_ref().map_or(String::new(), |name| format!(" ({name})"));
+            let mac = link.mac.map_or(String::new(), |mac| mac.to_string());
+            let carrier = if link.carrier { "link" } else { "no link" };
+            line(format!("  {}{first}  {mac}  {carrier}  {}", link.name, addresses.join(" ")));
+        }
+        if let Some(api) = &self.api {
+            line(format!("  API       http://{api}"));
+        }
+        for trouble in &self.troubles {
+            line(format!("  WRONG     {trouble}"));
+        }
+        if self.configuration.file.is_none() {
+            line(HOW_TO.to_owned());
+        }
+        text
+    }
+}
+
+/// What to do with a box without a configuration.
+const HOW_TO: &str = r#"
+This box has no configuration. Write one as kiln.toml to a USB stick or a CD whose file system has the label
+KILN-CONFIG, put it in and restart the box (Ctrl-Alt-Del). The least there is, with one of the MACs above:
+
+  [uplink]
+  device = "52:54:00:aa:00:01"
+  address = "192.0.2.10/24"
+  gateway = "192.0.2.1"
+"#;

@@ -1,0 +1,152 @@
+//! The configuration: where it is looked for, and which counts.
+
+use crate::{
+    config::{Config, Fault},
+    console::{Waiting, say},
+    data::keep,
+    modules::{Modules, Uevents},
+    report::Configuration,
+};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+/// Its name on any medium.
+const NAME: &str = "kiln.toml";
+/// The one that was last in force.
+const LAST: &str = "kiln.last.toml";
+/// The label of a medium that brings one.
+const LABEL: &str = "KILN-CONFIG";
+/// A box without a configuration waits so long for a stick to be found.
+const STICK: Duration = Duration::from_secs(10);
+const MEDIUM: &str = "/mnt";
+
+/// A file, as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// Where it was.
+    pub file: PathBuf,
+    /// What is in it.
+    pub text: String,
+    /// What it says.
+    pub config: Result<Config, Vec<Fault>>,
+}
+
+impl Found {
+    fn read(file: PathBuf) -> Option<Found> {
+        let text = fs::read(&file).ok()?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let config = Config::parse(&text);
+        Some(Found { file, text, config })
+    }
+
+    fn serial(&self) -> Option<u64> {
+        self.config.as_ref().ok().map(|config| config.serial)
+    }
+}
+
+/// Which configuration counts.
+#[derive(Debug, Default, PartialEq)]
+pub struct Choice {
+    /// This one.
+    pub found: Option<Found>,
+    /// Whether it comes from a medium and is to be kept.
+    pub is_new: bool,
+    /// This one was refused.
+    pub refused: Option<Found>,
+}
+
+/// Chooses between the one that is kept, the one that was last in force, and a medium's: a medium's counts
+/// when it is good, and newer by its serial number or the kept one is not good.
+pub fn choose(kept: Option<Found>, last: Option<Found>, medium: Option<Found>) -> Choice {
+    let bad = |found: &Option<Found>| found.as_ref().is_some_and(|found| found.config.is_err());
+    let refused = [&medium, &kept].into_iter().find(|found| bad(found)).cloned().flatten();
+    let good = |found: Option<Found>| found.filter(|found| found.config.is_ok());
+    let (kept, last, medium) = (good(kept), good(last), good(medium));
+    let here = kept.or(last);
+    match (here, medium) {
+        (Some(here), Some(medium)) if medium.serial() > here.serial() => {
+            Choice { found: Some(medium), is_new: true, refused }
+        }
+        (Some(here), _) => Choice { found: Some(here), is_new: false, refused },
+        (None, Some(medium)) => Choice { found: Some(medium), is_new: true, refused },
+        (None, None) => Choice { found: None, is_new: false, refused },
+    }
+}
+
+/// Looks for a configuration and keeps a new one in `data`. Returns it, and what is wrong.
+pub fn search(data: &Path, modules: Option<&mut Modules>) -> (Option<Found>, Configuration, Vec<String>) {
+    let kept = Found::read(data.join(NAME));
+    let last = Found::read(data.join(LAST));
+    let is_urgent = kept.is_none() && last.is_none();
+    let medium = medium(is_urgent, modules);
+    let Choice { found, is_new, refused } = choose(kept, last, medium);
+    let mut troubles = Vec::new();
+    let mut keep = |name: &str, text: &str| {
+        if let Err(e) = keep(&data.join(name), text.as_bytes(), 0o600) {
+            troubles.push(format!("{} cannot be kept: {e}", data.join(name).display()));
+        }
+    };
+    let mut configuration = Configuration::default();
+    if let Some(found) = &found {
+        if is_new {
+            say(&format!("takes the configuration {}", found.file.display()));
+            keep(NAME, &found.text);
+        }
+        if fs::read_to_string(data.join(LAST)).ok().as_ref() != Some(&found.text) {
+            keep(LAST, &found.text);
+        }
+        configuration.file = Some(if is_new { data.join(NAME) } else { found.file.clone() });
+        configuration.serial = found.serial();
+    }
+    if let Some(Found { file, config: Err(faults), .. }) = refused {
+        let each = faults.iter().map(|fault| format!("{}: {fault}", file.display()));
+        troubles.extend(each);
+        configuration.refused = Some((file, faults));
+    }
+    (found, configuration, troubles)
+}
+
+/// What is on a medium with the label.
+fn medium(is_urgent: bool, mut modules: Option<&mut Modules>) -> Option<Found> {
+    let uevents = Uevents::open().ok();
+    let mut waiting = Waiting::new("a medium with a configuration", STICK);
+    loop {
+        if let Some(found) = labelled().and_then(|device| read(&device)) {
+            return Some(found);
+        }
+        let (true, Some(uevents)) = (is_urgent, &uevents) else { return None };
+        uevents.wait(waiting.left()?.min(Duration::from_secs(1)), modules.as_deref_mut());
+    }
+}
+
+/// The device of the file system with the label.
+fn labelled() -> Option<PathBuf> {
+    let output = Command::new("findfs").arg(format!("LABEL={LABEL}")).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
+    Some(text.trim().into())
+}
+
+fn read(device: &Path) -> Option<Found> {
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    let kinds = ["vfat", "iso9660", "ext4"];
+    let mounted =
+        kinds.iter().any(|kind| mount(Some(device), MEDIUM, Some(*kind), flags, None::<&str>).is_ok());
+    if !mounted {
+        say(&format!("{} has the label {LABEL} and cannot be mounted", device.display()));
+        return None;
+    }
+    let found = Found::read(Path::new(MEDIUM).join(NAME));
+    if found.is_none() {
+        say(&format!("{} has the label {LABEL} and no {NAME}", device.display()));
+    }
+    let _ = umount2(MEDIUM, MntFlags::MNT_DETACH);
+    found.map(|found| Found { file: device.join(NAME), ..found })
+}
+
+#[cfg(test)]
+mod tests;

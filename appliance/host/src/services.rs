@@ -1,0 +1,114 @@
+//! `applianced`'s configuration, made of the box's.
+
+use crate::{
+    config::{Address, Appliance, Config},
+    data::keep,
+};
+use anyhow::{Context as _, Result};
+use boot::Prefix;
+use deploy::Patience;
+use nix::unistd::{Gid, Uid, chown};
+use serde::Serialize;
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddrV4},
+    path::Path,
+};
+
+/// Where `applianced` reads it.
+pub const FILE: &str = "/run/kiln/kiln.toml";
+/// The first of the services' users; `applianced` has the same (rootfs/README.md).
+const FIRST_USER: u32 = 64700;
+/// A box without an uplink is reached from itself only.
+const PORT: u16 = 8080;
+
+#[derive(Serialize)]
+struct Written<'a> {
+    appliance: WrittenAppliance<'a>,
+    interface: Vec<Interface<'a>>,
+    files: Files,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patience: Option<Patience>,
+}
+
+#[derive(Serialize)]
+struct WrittenAppliance<'a> {
+    data: &'a str,
+    run: &'a str,
+    api: String,
+    first_user: u32,
+    #[serde(flatten)]
+    given: Appliance,
+}
+
+#[derive(Serialize)]
+struct Interface<'a> {
+    network: &'a str,
+    device: &'a str,
+}
+
+#[derive(Serialize)]
+struct Files {
+    ipxe_bios: &'static str,
+    ipxe_uefi: &'static str,
+    kernel: &'static str,
+    initramfs: &'static str,
+}
+
+/// Where the API is to listen: on the uplink's address, or, while there is none, for the box alone.
+pub fn api(config: Option<&Config>, lease: Option<Prefix>) -> SocketAddrV4 {
+    let port = config.map_or(PORT, |config| config.api.port);
+    let address = match config.map(|config| config.uplink.address) {
+        Some(Address::Static(prefix)) => Some(prefix),
+        Some(Address::Dhcp) => lease,
+        None => None,
+    };
+    SocketAddrV4::new(address.map_or(Ipv4Addr::LOCALHOST, |prefix| prefix.address), port)
+}
+
+/// The text of `applianced`'s configuration.
+///
+/// # Errors
+/// When it cannot be written as TOML.
+pub fn text(config: Option<&Config>, api: SocketAddrV4) -> Result<String> {
+    let networks = config.map_or(&[][..], |config| &config.networks);
+    let name = |network: &'_ crate::config::Network| network.name.to_string();
+    let names: Vec<String> = networks.iter().map(name).collect();
+    let written = Written {
+        appliance: WrittenAppliance {
+            data: "/data",
+            run: "/run/kiln/services",
+            api: api.to_string(),
+            first_user: FIRST_USER,
+            given: config.map(|config| config.appliance.clone()).unwrap_or_default(),
+        },
+        // A network's interface is called as the network.
+        interface: names.iter().map(|name| Interface { network: name, device: name }).collect(),
+        files: Files {
+            ipxe_bios: "/usr/share/kiln/undionly.kpxe",
+            ipxe_uefi: "/usr/share/kiln/snponly.efi",
+            kernel: "/boot/kernel",
+            initramfs: "/boot/initramfs",
+        },
+        patience: config.and_then(|config| config.patience),
+    };
+    toml::to_string(&written).context("a configuration that cannot be written")
+}
+
+/// Puts the configured token where `applianced` keeps it; without one, it makes its own.
+///
+/// # Errors
+/// The file system's.
+pub fn keep_token(config: &Config, data: &Path) -> Result<()> {
+    let Some(token) = &config.api.token else { return Ok(()) };
+    let path = data.join("token");
+    if fs::read_to_string(&path).is_ok_and(|there| there.trim() == token.expose()) {
+        return Ok(());
+    }
+    keep(&path, format!("{}\n", token.expose()).as_bytes(), 0o600)
+        .and_then(|()| Ok(chown(&path, Some(Uid::from_raw(FIRST_USER)), Some(Gid::from_raw(FIRST_USER)))?))
+        .with_context(|| format!("cannot keep {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+//! The slot the box runs from: its partition among the disks, and the seal in it.
+
+use crate::{
+    gpt::{Step, Table},
+    seal::{self, BLOCK, Root, Seal},
+};
+use anyhow::{Context as _, Result, bail};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+};
+use uuid::Uuid;
+
+const BLOCKS: &str = "/sys/class/block";
+
+/// What the kernel's command line says of the slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// `kiln.slot`: A or B.
+    pub slot: String,
+    /// `kiln.root`: the GUID of its partition.
+    pub root: Uuid,
+    /// `kiln.verity`: a root hash that counts instead of the seal's.
+    pub verity: Option<Root>,
+}
+
+impl Named {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    /// Says which word is missing or wrong.
+    pub fn read(cmdline: &str) -> Result<Named> {
+        let word = |key: &str| {
+            // A boot loader appends to what its configuration says: the last counts.
+            let words = cmdline.split_ascii_whitespace();
+            words.filter_map(|word| word.strip_prefix(key)?.strip_prefix('=')).next_back()
+        };
+        let slot = word("kiln.slot").unwrap_or_default();
+        if slot != "A" && slot != "B" {
+            bail!("kiln.slot= on the kernel command line is {slot:?}, not A or B");
+        }
+        let root = word("kiln.root").context("kiln.root= is not on the kernel command line")?;
+        let root = root.parse().with_context(|| format!("kiln.root={root} is not a partition's GUID"))?;
+        let verity = word("kiln.verity").map(|text| {
+            text.parse().map_err(|()| anyhow::anyhow!("kiln.verity={text} is not a hash of 64 digits"))
+        });
+        Ok(Named { slot: slot.to_owned(), root, verity: verity.transpose()? })
+    }
+}
+
+/// A partition, as the kernel knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its node in `/dev`.
+    pub device: PathBuf,
+    /// `MAJOR:MINOR`.
+    pub number: String,
+    /// The node of its disk.
+    pub disk: PathBuf,
+}
+
+/// The disk's table in which the partition is.
+fn table_with(disk: &Path, guid: Uuid) -> Option<(Table, u32)> {
+    let table = Table::read(&mut File::open(disk).ok()?).ok()?;
+    let number = table.partitions().into_iter().find(|partition| partition.guid == guid)?.number;
+    Some((table, number))
+}
+
+/// Finds a partition; nothing: its disk is not there yet.
+pub fn find(guid: Uuid) -> Option<Place> {
+    for disk in disks() {
+        let Some((_, number)) = table_with(&disk.device(), guid) else { continue };
+        if let Some(place) = disk.partition(number) {
+            return Some(place);
+        }
+    }
+    None
+}
+
+/// A power cut while the partition table was written leaves its copy at the disk's end whole; Linux looks
+/// only at the first. Puts it back where the copy has the partition; returns the disk.
+pub fn mend(guid: Uuid) -> Option<Result<PathBuf>> {
+    for disk in disks() {
+        let device = disk.device();
+        let Some((table, _)) = table_with(&device, guid).filter(|(table, _)| !table.is_primary()) else {
+            continue;
+        };
+        let mend = || -> Result<PathBuf> {
+            let file = OpenOptions::new().read(true).write(true).open(&device)?;
+            perform(&file, &table.steps()?)?;
+            ioctl::reread(&file)?;
+            Ok(device.clone())
+        };
+        return Some(
+            mend().with_context(|| format!("{}: its partition table cannot be mended", device.display())),
+        );
+    }
+    None
+}
+
+/// Writes what a table tells to.
+///
+/// # Errors
+/// The disk's.
+pub fn perform(disk: &File, steps: &[Step]) -> io::Result<()> {
+    for step in steps {
+        match step {
+            Step::Write(at, octets) => disk.write_all_at(octets, *at)?,
+            Step::Flush => disk.sync_all()?,
+        }
+    }
+    Ok(())
+}
+
+/// A disk in `/sys/class/block`.
+pub struct Disk(String);
+
+/// The disks there are.
+pub fn disks() -> Vec<Disk> {
+    let entries = fs::read_dir(BLOCKS).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.retain(|name| {
+        let here = Path::new(BLOCKS).join(name);
+        let is_empty = fs::read_to_string(here.join("size")).map_or(true, |size| size.trim() == "0");
+        let is_virtual = ["ram", "zram", "dm-", "nbd", "fd"].iter().any(|kind| name.starts_with(kind));
+        !here.join("partition").exists() && !is_empty && !is_virtual
+    });
+    names.sort();
+    names.into_iter().map(Disk).collect()
+}
+
+impl Disk {
+    /// A disk by its node.
+    pub fn of(device: &Path) -> Option<Disk> {
+        Some(Disk(device.file_name()?.to_str()?.to_owned()))
+    }
+
+    /// Its node.
+    pub fn device(&self) -> PathBuf {
+        Path::new("/dev").join(&self.0)
+    }
+
+    /// One of its partitions, if the kernel knows it.
+    pub fn partition(&self, number: u32) -> Option<Place> {
+        let entries = fs::read_dir(Path::new(BLOCKS).join(&self.0)).ok()?;
+        for entry in entries.flatten() {
+            let said = fs::read_to_string(entry.path().join("partition")).unwrap_or_default();
+            if said.trim() == number.to_string() {
+                return Some(Place {
+                    device: Path::new("/dev").join(entry.file_name()),
+                    number: fs::read_to_string(entry.path().join("dev")).ok()?.trim().to_owned(),
+                    disk: self.device(),
+                });
+            }
+        }
+        None
+    }
+}
+
+/// Reads a slot's seal.
+///
+/// # Errors
+/// Says what is wrong with the slot.
+pub fn seal(place: &Place, named: &Named) -> Result<Seal> {
+    let device = place.device.display();
+    let mut file = File::open(&place.device).with_context(|| format!("{device} cannot be opened"))?;
+    let mut head = [0; seal::HEAD];
+    file.read_exact(&mut head).with_context(|| format!("{device} cannot be read"))?;
+    let damaged = || format!("slot {} on {device} is damaged", named.slot);
+    let blocks = seal::data_blocks(&head).with_context(damaged)?;
+    let mut block = vec![0; BLOCK as usize];
+    let at = blocks.checked_mul(BLOCK).context("its squashfs says it is endless").with_context(damaged)?;
+    file.read_exact_at(&mut block, at).context("it ends before its seal").with_context(damaged)?;
+    let mut seal = Seal::parse(&block, blocks).with_context(damaged)?;
+    if let Some(root) = &named.verity {
+        seal.root = root.clone();
+    }
+    Ok(seal)
+}
+
+mod ioctl {
+    use nix::{ioctl_none_bad, request_code_none};
+    use std::{fs::File, io, os::fd::AsRawFd};
+
+    // linux/fs.h: #define BLKRRPART _IO(0x12,95)
+    ioctl_none_bad!(blkrrpart, request_code_none!(0x12, 95));
+
+    /// Has the kernel read the partition table again; no partition may be in use.
+    pub(super) fn reread(disk: &File) -> io::Result<()> {
+        // SAFETY: the call has no argument.
+        // JUSTIFICATION: there is no other way to have the kernel look at a table that was mended.
+        unsafe { blkrrpart(disk.as_raw_fd()) }?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! What init starts first, and runs last.
+
+use crate::{
+    config::Config,
+    console::{say, write},
+    data,
+    modules::Modules,
+    network::{self, Lease},
+    report::{self, Report},
+    search, services,
+    slot::{self, Named},
+};
+use anyhow::{Context as _, Result};
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::signal::{Signal, kill},
+    unistd::{Pid, sync},
+};
+use std::{fs, net::SocketAddrV4, path::Path};
+
+const DATA: &str = "/data";
+const RUN: &str = "/run/kiln";
+/// The configuration in force, for what changes while the box runs.
+const IN_FORCE: &str = "/run/kiln/configuration.toml";
+
+/// Brings up what the services need. Whatever fails is said, and the rest is done.
+pub fn start() {
+    let mut report = Report::default();
+    ready(&mut report);
+    let mut modules = Modules::read().ok();
+    if let Some(modules) = &mut modules {
+        // The kernel asks this program for what it lacks: file systems, rules, algorithms.
+        let program = std::env::current_exe().unwrap_or_else(|_| "/usr/bin/host".into());
+        if let Err(e) = fs::write("/proc/sys/kernel/modprobe", program.display().to_string()) {
+            report.troubles.push(format!("the kernel cannot load modules by itself: {e}"));
+        }
+        modules.cold_plug();
+    }
+    let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let named = Named::read(&cmdline);
+    let place = named.as_ref().ok().and_then(|named| slot::find(named.root));
+    report.version = version();
+    report.slot = named.ok().map(|named| named.slot);
+    let disk = place.as_ref().map(|place| place.disk.as_path());
+    let data = data::there(Path::new(DATA)).unwrap_or_else(|| data::bring_up(disk, Path::new(DATA)));
+    report.troubles.extend(data.trouble.clone());
+    report.data = Some(data);
+    let (found, configuration, troubles) = search::search(Path::new(DATA), modules.as_mut());
+    report.configuration = configuration;
+    report.troubles.extend(troubles);
+    report.troubles.extend(network::shut_ways());
+    let config = found.and_then(|found| {
+        if let Err(e) = data::keep(Path::new(IN_FORCE), found.text.as_bytes(), 0o600) {
+            report.troubles.push(format!("{IN_FORCE} cannot be written: {e}"));
+        }
+        found.config.ok()
+    });
+    match &config {
+        Some(config) => {
+            let name = config.name.as_ref().map_or("kiln", |name| name.as_str());
+            if let Err(e) = fs::write("/proc/sys/kernel/hostname", name) {
+                report.troubles.push(format!("the host name is not {name}: {e}"));
+            }
+            report.troubles.extend(network::apply(config));
+            if let Err(e) = services::keep_token(config, Path::new(DATA)) {
+                report.troubles.push(format!("{e:#}"));
+            }
+            if !config.uplink.ntp.is_empty() {
+                report
+                    .troubles
+                    .push("this system has no NTP client: the time is the hardware clock's".into());
+            }
+        }
+        None => network::light_up(),
+    }
+    let api = services::api(config.as_ref(), network::lease().map(|lease| lease.address));
+    if let Err(e) = configure(config.as_ref(), api) {
+        report.troubles.push(format!("{e:#}"));
+    }
+    report.api = Some(api.to_string());
+    report.interfaces = network::interfaces().unwrap_or_default();
+    if let Err(e) = tell(&report) {
+        say(&format!("{}: {e:#}", report::FILE));
+    }
+    write(&format!("\n{}\n", report.text()));
+}
+
+/// Places that the read-only root lacks.
+fn ready(report: &mut Report) {
+    let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    for (place, data) in [("/tmp", "mode=1777,size=16m"), ("/var", "mode=0755,size=16m")] {
+        if !is_mounted(place)
+            && let Err(e) = mount(Some("tmpfs"), place, Some("tmpfs"), flags, Some(data))
+        {
+            report.troubles.push(format!("{place} is not mounted: {}", e.desc()));
+        }
+    }
+    if let Err(e) = fs::create_dir_all(RUN) {
+        report.troubles.push(format!("{RUN} is not there: {e}"));
+    }
+}
+
+fn is_mounted(place: &str) -> bool {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    mounts.lines().any(|line| line.split(' ').nth(1) == Some(place))
+}
+
+fn version() -> Option<String> {
+    let release = fs::read_to_string("/etc/os-release").ok()?;
+    let value = |key: &str| {
+        let line = release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+        Some(line.trim_matches('"').to_owned())
+    };
+    let build = value("BUILD_ID").map_or(String::new(), |build| format!(" ({build})"));
+    Some(value("VERSION_ID")? + &build)
+}
+
+fn configure(config: Option<&Config>, api: SocketAddrV4) -> Result<()> {
+    let text = services::text(config, api)?;
+    data::keep(Path::new(services::FILE), text.as_bytes(), 0o644)
+        .with_context(|| format!("{} cannot be written", services::FILE))
+}
+
+fn tell(report: &Report) -> Result<()> {
+    data::keep(Path::new(report::FILE), &serde_json::to_vec_pretty(report)?, 0o644)?;
+    data::keep(Path::new("/run/kiln/issue"), report.text().as_bytes(), 0o644)?;
+    Ok(())
+}
+
+/// What [`start`] found, for people.
+///
+/// # Errors
+/// When it was never run.
+pub fn status() -> Result<String> {
+    fs::read_to_string("/run/kiln/issue")
+        .context("`host start` was not run since the machine was switched on")
+}
+
+/// Before the machine is switched off.
+pub fn stop() {
+    sync();
+    if is_mounted(DATA)
+        && let Err(e) = umount2(DATA, MntFlags::empty())
+    {
+        say(&format!("{DATA} stays mounted: {}", e.desc()));
+        // What is still open there loses nothing that was written.
+        let none = None::<&str>;
+        let _ = mount(none, DATA, none, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, none);
+    }
+    sync();
+}
+
+/// udhcpc has news of the uplink's lease: when the API's address is another, the services begin again.
+///
+/// # Errors
+/// The kernel's, or the file system's.
+pub fn leased(event: &str) -> Result<()> {
+    network::leased(event, Lease::told(|name| std::env::var(name).ok()))?;
+    let Ok(text) = fs::read_to_string(IN_FORCE) else { return Ok(()) };
+    let Ok(config) = Config::parse(&text) else { return Ok(()) };
+    let Some(lease) = network::lease() else { return Ok(()) };
+    let api = services::api(Some(&config), Some(lease.address));
+    let new = services::text(Some(&config), api)?;
+    if fs::read_to_string(services::FILE).is_ok_and(|there| there != new) {
+        configure(Some(&config), api)?;
+        say(&format!("the uplink's address is {}: the services begin again", lease.address));
+        supervisors().for_each(|pid| {
+            // One that has ended is what is wished; init starts it again.
+            let _ = kill(pid, Signal::SIGTERM);
+        });
+    }
+    Ok(())
+}
+
+/// The processes `applianced … supervisor`.
+fn supervisors() -> impl Iterator<Item = Pid> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let line = fs::read(entry.path().join("cmdline")).ok()?;
+        let mut words = line.split(|octet| *octet == 0);
+        let is_ours = words.next()?.ends_with(b"/applianced") && words.any(|word| word == b"supervisor");
+        is_ours.then(|| Pid::from_raw(pid))
+    })
+}
