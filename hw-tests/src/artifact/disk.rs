@@ -16,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::command::{run, tool};
 
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
 const SECTOR: u64 = 512;
 /// Where the partition for core.img begins.
 const CORE_LBA: u64 = 2048;
@@ -119,21 +119,35 @@ pub fn assemble(contents: &Contents, scratch: &Path, out: &Path) -> Result<()> {
 /// core.img for BIOS and grub.efi for UEFI. Both look for boot/grub/grub.cfg on the disk they were
 /// started from: a node may have another disk with the same image on it.
 fn grub_cores(scratch: &Path, core: &Path) -> Result<()> {
-    for (platform, prefix, modules, out) in [
-        ("i386-pc", "(,gpt2)/boot/grub", ["biosdisk", "linux16"].as_slice(), core),
-        ("x86_64-efi", "/boot/grub", ["efi_gop"].as_slice(), &scratch.join("grub.efi")),
+    for (platform, prefix, own, out) in [
+        (Platform::Bios, "(,gpt2)/boot/grub", ["biosdisk", "linux16", "ext2"].as_slice(), core),
+        (Platform::Uefi, "/boot/grub", ["efi_gop", "ext2"].as_slice(), &scratch.join("grub.efi")),
     ] {
-        let mut mkimage = tool("grub-mkimage");
-        mkimage.args(["-O", platform, "-p", prefix, "-o"]).arg(out).args(GRUB_MODULES).args(modules);
-        if Path::new("/usr/lib/grub").join(platform).join("ext2.mod").exists() {
-            mkimage.arg("ext2");
-        }
-        run(&mut mkimage)?;
+        grub_core(platform, prefix, &[&GRUB_MODULES, own].concat(), out)?;
     }
     Ok(())
 }
 
-/// Makes the FAT file system, as large as its files ask for, and returns its size in MiB.
+/// What GRUB is started by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Platform {
+    Bios,
+    Uefi,
+}
+
+/// GRUB in one file: core.img or a UEFI program. It reads `grub.cfg` in the folder `prefix`.
+pub(super) fn grub_core(platform: Platform, prefix: &str, modules: &[&str], out: &Path) -> Result<()> {
+    let name = match platform {
+        Platform::Bios => "i386-pc",
+        Platform::Uefi => "x86_64-efi",
+    };
+    let mut mkimage = tool("grub-mkimage");
+    mkimage.args(["-O", name, "-p", prefix, "-o"]).arg(out).args(modules);
+    run(&mut mkimage)?;
+    Ok(())
+}
+
+/// The ESP, as large as its files ask for; returns its size in MiB.
 fn write_esp(esp: &Path, files: &[(&str, &Path)], serial: u32) -> Result<u64> {
     let mut content = 0;
     for (_, file) in files {
@@ -142,27 +156,37 @@ fn write_esp(esp: &Path, files: &[(&str, &Path)], serial: u32) -> Result<u64> {
     // FAT16 has at least 4085 clusters: 8 MiB of the smallest size.
     let mib = (content.div_ceil(MIB) + 1).max(8);
     let cluster_sectors = if mib < 32 { "1" } else { "8" };
-    File::create(esp)?.set_len(mib * MIB)?;
-    run(tool("mkfs.vfat")
-        .args(["--invariant", "-F", "16", "-s", cluster_sectors, "-n", "ESP", "-i", &format!("{serial:08x}")])
-        .arg(esp))?;
+    write_fat(esp, mib, &["-F", "16", "-s", cluster_sectors, "-n", "ESP"], serial, files)?;
+    Ok(mib)
+}
+
+/// Makes a FAT file system with these files: path from its root, and content.
+pub(super) fn write_fat(
+    out: &Path,
+    mib: u64,
+    options: &[&str],
+    serial: u32,
+    files: &[(&str, &Path)],
+) -> Result<()> {
+    File::create(out)?.set_len(mib * MIB)?;
+    run(tool("mkfs.vfat").arg("--invariant").args(options).args(["-i", &format!("{serial:08x}")]).arg(out))?;
     let mut made: Vec<&str> = Vec::new();
     for (name, file) in files {
         for (at, _) in name.match_indices('/') {
             let above = &name[..at];
             if !made.contains(&above) {
                 made.push(above);
-                run(tool("mmd").arg("-i").arg(esp).arg(format!("::{above}")))?;
+                run(tool("mmd").arg("-i").arg(out).arg(format!("::{above}")))?;
             }
         }
-        run(tool("mcopy").arg("-i").arg(esp).arg(file).arg(format!("::{name}")))?;
+        run(tool("mcopy").arg("-i").arg(out).arg(file).arg(format!("::{name}")))?;
     }
-    Ok(mib)
+    Ok(())
 }
 
 /// What grub-bios-setup does: boot.img in front of the partition table, core.img in its own partition,
 /// and in both the sectors where the next piece begins.
-fn write_bios_boot(disk: &File, core: &[u8]) -> Result<()> {
+pub(super) fn write_bios_boot(disk: &File, core: &[u8]) -> Result<()> {
     let mut boot =
         fs::read(BOOT_IMAGE).with_context(|| format!("{BOOT_IMAGE} is missing: run hw-tests/setup"))?;
     let mut core = core.to_vec();
@@ -185,7 +209,7 @@ fn write_bios_boot(disk: &File, core: &[u8]) -> Result<()> {
 }
 
 /// Copies a file's content into the disk, leaving holes where it is zero.
-fn place(disk: &File, from: &Path, offset: u64) -> Result<()> {
+pub(super) fn place(disk: &File, from: &Path, offset: u64) -> Result<()> {
     let source = File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
     let mut buffer = vec![0; 1 << 16];
     let mut at = 0;

@@ -27,7 +27,7 @@ use super::{Flavour, Workshop};
 pub const BOUND: u64 = 26_000_000;
 
 const RECIPE: u32 = 1;
-const MODULES: &str = include_str!("../../../rootfs/ramdisk/modules.list");
+pub(super) const MODULES: &str = include_str!("../../../rootfs/ramdisk/modules.list");
 
 /// What a node boots to be deployed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,17 +134,17 @@ pub fn listed(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter_map(|line| line.split('#').next()).map(str::trim).filter(|name| !name.is_empty())
 }
 
-/// The agent without symbols; the ramdisk has no libraries, so it must not want any.
-fn stripped(agent: &Path, out_dir: &Path) -> Result<Vec<u8>> {
-    let headers = text(tool("readelf").args(["-lW"]).arg(agent))
-        .with_context(|| format!("{} is no program", agent.display()))?;
+/// A program without symbols; what it goes into has no libraries of ours, so it must not want any.
+pub(super) fn stripped(program: &Path, scratch: &Path) -> Result<Vec<u8>> {
+    let headers = text(tool("readelf").args(["-lW"]).arg(program))
+        .with_context(|| format!("{} is no program", program.display()))?;
     ensure!(
         !headers.contains("INTERP"),
-        "{} wants shared libraries, which the ramdisk does not have: build it with -C target-feature=+crt-static",
-        agent.display()
+        "{} wants shared libraries, which an image of ours does not have: build it with -C target-feature=+crt-static",
+        program.display()
     );
-    let out = out_dir.join("agent.stripped");
-    run(tool("strip").arg("--strip-all").arg("-o").arg(&out).arg(agent))?;
+    let out = scratch.join("stripped");
+    run(tool("strip").arg("--strip-all").arg("-o").arg(&out).arg(program))?;
     let program = fs::read(&out)?;
     fs::remove_file(&out)?;
     Ok(program)
