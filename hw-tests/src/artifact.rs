@@ -3,6 +3,7 @@
 //! Everything is made from Debian packages with plain file operations (no loop device, no mount),
 //! kept under `target/artifacts` by what it is made of, and made once.
 
+pub mod appliance;
 pub mod command;
 pub mod cpio;
 pub mod debian;

@@ -107,6 +107,11 @@ impl Running {
 
     /// Waits for a line of the console that begins with `start`, and returns it.
     pub(crate) fn awaited(&mut self, start: &str, patience: Duration) -> Result<String> {
+        self.awaited_again(start, 1, patience)
+    }
+
+    /// Waits until so many lines of the console begin with `start`, and returns the last of them.
+    pub(crate) fn awaited_again(&mut self, start: &str, times: usize, patience: Duration) -> Result<String> {
         let folder = self.folder.clone();
         let said = until(patience, &format!("'{start}' on the console"), || {
             ensure!(
@@ -114,7 +119,12 @@ impl Running {
                 "QEMU ended: {}",
                 fs::read_to_string(folder.join("qemu.log"))?
             );
-            Ok(self.console().lines().find(|line| line.starts_with(start)).map(str::to_owned))
+            Ok(self
+                .console()
+                .lines()
+                .filter(|line| line.starts_with(start))
+                .nth(times - 1)
+                .map(str::to_owned))
         });
         said.with_context(|| format!("the console said:\n{}", self.console()))
     }

@@ -1,5 +1,6 @@
 //! The artifacts: made, and booted by an emulated machine on a network of its own (QEMU's user mode).
 
+mod appliance;
 mod debian;
 mod machine;
 mod ramdisk;

@@ -1,0 +1,233 @@
+//! The appliance's image: one disk to flash, and the slot image that an update brings.
+//!
+//! ```text
+//! kiln-VERSION.img                                   kiln-VERSION.slot
+//!   1 bios      1 MiB    GRUB's core for BIOS          squashfs   /boot/{kernel,initramfs,host.cpio}, root
+//!   2 esp       64 MiB   GRUB for UEFI, its state      seal       4096 octets: where the tree is, its root
+//!   3 system-a  128 MiB  the slot image                tree       dm-verity
+//!   4 system-b  128 MiB  empty: for the first update
+//!   (5 data     the rest of the box's disk: made by the box at its first boot)
+//! ```
+//!
+//! Made of Debian's packages and our static programs with plain file operations: no root, no loop device, no
+//! mount. Identifiers and times are fixed: the same inputs give the same octets.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use super::command::{run, text, tool};
+use super::cpio::Archive;
+use super::debian::{Mirror, Package, installed};
+use super::kernel::KernelTree;
+use super::workshop::{Key, deliver};
+use super::{Flavour, Workshop};
+
+mod disk;
+pub mod grub;
+mod host;
+mod libraries;
+mod root;
+mod slot;
+
+pub use disk::{ESP_OFFSET, SLOT_OFFSETS};
+pub use slot::{BLOCK, BOUND, Seal};
+
+/// Raise it when what the same inputs give changes.
+const RECIPE: u32 = 1;
+/// The packages whose tools shape the image, for its key.
+const TOOLS: [&str; 12] = [
+    "binutils",
+    "cryptsetup-bin",
+    "dosfstools",
+    "gdisk",
+    "grub-common",
+    "grub-efi-amd64-bin",
+    "grub-pc-bin",
+    "kmod",
+    "libcryptsetup12",
+    "mtools",
+    "squashfs-tools",
+    "zstd",
+];
+
+/// Our own programs, static ones.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// The deploy ramdisk's `/init`.
+    pub agent: PathBuf,
+    /// Control, the supervisor and some hands.
+    pub applianced: PathBuf,
+    /// The boot services.
+    pub bootd: PathBuf,
+    /// The operator's command line.
+    pub kiln: PathBuf,
+    /// `/init` of the appliance, and what init starts first and last.
+    pub host: PathBuf,
+}
+
+impl Programs {
+    /// Those that Cargo put into `folder`.
+    pub fn built(folder: &Path) -> Self {
+        let [agent, applianced, bootd, kiln, host] =
+            ["agent", "applianced", "bootd", "kiln", "host"].map(|name| folder.join(name));
+        Self { agent, applianced, bootd, kiln, host }
+    }
+
+    fn all(&self) -> [&Path; 5] {
+        [&self.agent, &self.applianced, &self.bootd, &self.kiln, &self.host]
+    }
+}
+
+/// What the image says it is, in `/etc/os-release`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// The workspace's version.
+    pub version: String,
+    /// The commit it was built from: `unknown` outside of a checkout, with `-dirty` when it was changed.
+    pub commit: String,
+}
+
+impl Release {
+    /// Of the checkout that this program was built in.
+    pub fn here() -> Self {
+        let git = |words: &[&str]| text(tool("git").arg("-C").arg(env!("CARGO_MANIFEST_DIR")).args(words));
+        let commit = match git(&["rev-parse", "HEAD"]) {
+            Ok(commit) => {
+                let changed = git(&["status", "--porcelain"]).map_or(true, |changes| !changes.is_empty());
+                format!("{}{}", commit.trim(), if changed { "-dirty" } else { "" })
+            }
+            Err(_) => "unknown".to_owned(),
+        };
+        Self { version: env!("CARGO_PKG_VERSION").to_owned(), commit }
+    }
+}
+
+/// What is ours in an image.
+pub struct Recipe<'a> {
+    /// The programs.
+    pub programs: &'a Programs,
+    /// What it says it is.
+    pub release: &'a Release,
+    /// More for host.cpio: nothing, or a test's own.
+    pub more: &'a Archive,
+}
+
+/// What is Debian's in an image: packages, unpacked.
+pub struct Sources {
+    kernel: KernelTree,
+    busybox: PathBuf,
+    ipxe: PathBuf,
+    tools: Vec<PathBuf>,
+    ids: Vec<String>,
+}
+
+impl Sources {
+    /// Downloads and unpacks what is not there yet.
+    ///
+    /// # Errors
+    /// When a package cannot be downloaded or unpacked.
+    pub fn open(mirror: &Mirror) -> Result<Self> {
+        let mut ids = Vec::new();
+        let kernel = mirror.kernel(Flavour::Server)?;
+        ids.push(kernel.id());
+        let mut tree = |package: Package| {
+            ids.push(package.id());
+            mirror.tree(&package)
+        };
+        let busybox = tree(mirror.package("busybox-static")?)?;
+        let ipxe = tree(mirror.package("ipxe")?)?;
+        let tools =
+            libraries::PACKAGES.iter().map(|name| tree(mirror.package(name)?)).collect::<Result<_>>()?;
+        Ok(Self { kernel: mirror.kernel_tree(&kernel)?, busybox, ipxe, tools, ids })
+    }
+}
+
+/// The files of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The disk, raw: `kiln-VERSION.img`.
+    pub disk: PathBuf,
+    /// The same through zstd: `kiln-VERSION.img.zst`.
+    pub packed: PathBuf,
+    /// The slot image: `kiln-VERSION.slot`.
+    pub slot: PathBuf,
+}
+
+impl Image {
+    /// The files' places in a folder.
+    pub fn of(folder: &Path, version: &str) -> Self {
+        let [disk, packed, slot] =
+            ["img", "img.zst", "slot"].map(|ending| folder.join(format!("kiln-{version}.{ending}")));
+        Self { disk, packed, slot }
+    }
+
+    /// The three files.
+    pub fn files(&self) -> [&Path; 3] {
+        [&self.disk, &self.packed, &self.slot]
+    }
+
+    /// Copies them into another folder, unless they are there; says whether one had to be copied.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub fn delivered(&self, folder: &Path, version: &str) -> Result<(Self, bool)> {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let there = Self::of(folder, version);
+        let mut copied = false;
+        for (from, to) in self.files().into_iter().zip(there.files()) {
+            copied |= deliver(from, to)?;
+        }
+        Ok((there, copied))
+    }
+}
+
+/// The image, made once of the same inputs. Returns whether this call made it.
+///
+/// # Errors
+/// When a package cannot be downloaded, a program is missing or not static, a tool fails, or the image is
+/// larger than its [`BOUND`].
+pub fn image(workshop: &Workshop, recipe: &Recipe) -> Result<(Image, bool)> {
+    let sources = Sources::open(&Mirror::open(workshop)?)?;
+    let version = &recipe.release.version;
+    let mut key = Key::new("appliance", RECIPE).with(version).with(&recipe.release.commit);
+    key = key.with(sources.ids.join(" ")).with(installed(&TOOLS)?);
+    for program in recipe.programs.all() {
+        let octets = fs::read(program).with_context(|| {
+            format!("cannot read the program {}: build it, or name another", program.display())
+        })?;
+        key = key.with(octets);
+    }
+    for (name, file) in root::files()? {
+        key = key.with(name).with(file);
+    }
+    let mut more = Vec::new();
+    recipe.more.write(&mut more)?;
+    key = key.with(more).with(grub::CONFIGURATION).with(host::MODULES).with(super::ramdisk::MODULES);
+    let made = workshop.make(&format!("appliance-{version}-{}", key.name()), |scratch| {
+        write(&sources, recipe, scratch)?;
+        Ok(scratch.join("out"))
+    })?;
+    Ok((Image::of(&made.path, version), made.fresh))
+}
+
+/// Makes the image of unpacked packages, in an empty folder: what is to be kept lies in its `out`.
+///
+/// # Errors
+/// Those of [`image`].
+pub fn write(sources: &Sources, recipe: &Recipe, folder: &Path) -> Result<Image> {
+    let out = folder.join("out");
+    fs::create_dir(&out)?;
+    let image = Image::of(&out, &recipe.release.version);
+    let root = folder.join("root");
+    root::write(sources, recipe, folder, &root)?;
+    slot::write(&root, &recipe.release.version, &image.slot)?;
+    disk::write(&image.slot, folder, &image.disk)?;
+    run(tool("zstd").args(["-q", "-9", "-T2", "-o"]).arg(&image.packed).arg(&image.disk))?;
+    for file in [&image.slot, &image.packed] {
+        let size = fs::metadata(file)?.len();
+        ensure!(size <= BOUND, "{} has {size} octets, more than {BOUND}", file.display());
+    }
+    Ok(image)
+}

@@ -1,0 +1,69 @@
+//! The boot loader: GRUB for BIOS and UEFI, its configuration, and the file it keeps the slots' state in.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+
+use crate::artifact::disk::{Platform, grub_core};
+
+/// What GRUB does: `rootfs/boot/grub.cfg`.
+pub(super) const CONFIGURATION: &str = include_str!("../../../../rootfs/boot/grub.cfg");
+
+/// Where GRUB finds its configuration on the ESP.
+pub const FOLDER: &str = "grub";
+
+const MODULES: [&str; 20] = [
+    "part_gpt",
+    "fat",
+    "squash4",
+    "gzio",
+    "normal",
+    "linux",
+    "configfile",
+    "loadenv",
+    "probe",
+    "regexp",
+    "test",
+    "echo",
+    "sleep",
+    "reboot",
+    "keystatus",
+    "serial",
+    "terminal",
+    "minicmd",
+    // For an operator at its prompt.
+    "ls",
+    "cat",
+];
+
+/// GRUB's core for BIOS, and its program for UEFI. Both read the ESP of the disk they were started from: a
+/// box may have another disk with the same image on it.
+pub(super) fn cores(bios: &Path, uefi: &Path) -> Result<()> {
+    grub_core(Platform::Bios, "(,gpt2)/grub", &[&MODULES[..], &["biosdisk"]].concat(), bios)?;
+    grub_core(Platform::Uefi, "/grub", &[&MODULES[..], &["efi_gop", "efi_uga"]].concat(), uefi)
+}
+
+/// The file `grubenv` of an image that was never booted: slot B is empty.
+pub(super) const FIRST: [(&str, &str); 5] =
+    [("ORDER", "A B"), ("A_OK", "1"), ("B_OK", "0"), ("A_TRY", "0"), ("B_TRY", "0")];
+
+/// A GRUB environment block (GRUB's manual, 15.2): 1024 octets, filled up with `#`. GRUB writes it in
+/// place, so its size never changes.
+///
+/// # Errors
+/// When the variables do not fit.
+pub fn environment(variables: &[(&str, &str)]) -> Result<Vec<u8>> {
+    const SIZE: usize = 1024;
+    let mut block = String::from("# GRUB Environment Block\n");
+    for (name, value) in variables {
+        let value = value.replace('\\', "\\\\").replace('\n', "\\\n");
+        block.extend([name, "=", &value, "\n"]);
+    }
+    ensure!(block.len() <= SIZE, "GRUB's variables take {} octets of {SIZE}", block.len());
+    let mut block = block.into_bytes();
+    block.resize(SIZE, b'#');
+    Ok(block)
+}
+
+#[cfg(test)]
+mod tests;

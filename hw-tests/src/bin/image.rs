@@ -1,0 +1,69 @@
+//! Makes the appliance's image: a disk to flash, the same packed, and the slot image for updates.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use hw_tests::artifact::Workshop;
+use hw_tests::artifact::appliance::{Programs, Recipe, Release, Seal, image};
+use hw_tests::artifact::cpio::Archive;
+
+/// Makes the appliance's image of Debian's packages and the programs that Cargo built.
+///
+/// kiln-VERSION.img is a whole disk: `zstd -dc kiln-VERSION.img.zst | dd of=/dev/DISK bs=4M` flashes it, and the
+/// box makes its data partition in the rest of the disk when it first starts. kiln-VERSION.slot is one
+/// system slot of it.
+#[derive(Parser)]
+#[command(name = "hw-tests/image")]
+struct Arguments {
+    /// Where the three files go [default: target/image]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// The folder with the programs applianced, bootd, kiln, agent and host [default: Cargo's, beside this one]
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+    /// The program `host`, when it lies elsewhere
+    #[arg(long, value_name = "FILE")]
+    host: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("image: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    let workshop = Workshop::open()?;
+    let own = std::env::current_exe().context("cannot find the running program")?;
+    let folder = arguments.programs.or_else(|| own.parent().map(Path::to_owned));
+    let mut programs = Programs::built(&folder.context("the running program is in no folder")?);
+    if let Some(host) = arguments.host {
+        programs.host = host;
+    }
+    let release = Release::here();
+    println!("image: Kiln {} of commit {}", release.version, release.commit);
+    let recipe = Recipe { programs: &programs, release: &release, more: &Archive::default() };
+    let (kept, fresh) = image(&workshop, &recipe)?;
+    let out = arguments.out.unwrap_or_else(|| workshop.target().join("image"));
+    let (there, copied) = kept.delivered(&out, &release.version)?;
+    println!(
+        "image: {}",
+        match (fresh, copied) {
+            (true, _) => "made",
+            (false, true) => "it was made before, and is copied",
+            (false, false) => "nothing to do: it is there",
+        }
+    );
+    for file in there.files() {
+        let size = std::fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len();
+        println!("image: {:7.1} MiB  {}", size as f64 / f64::from(1 << 20), file.display());
+    }
+    println!("image: root hash {}", Seal::read(&there.slot)?.root);
+    Ok(())
+}
