@@ -257,6 +257,22 @@ impl Stand {
         command
     }
 
+    /// How a person reaches the appliance, in lines.
+    pub fn reached(&self) -> Vec<String> {
+        let Operator { kiln, token, url } = &self.operator;
+        let namespace = self.rack.kiln();
+        let log = match &self.init {
+            Some(_) => self.home.join("log"),
+            None => self.rack.appliance_home().join("console.log"),
+        };
+        vec![
+            format!("the appliance:  export KILN_URL={url} KILN_TOKEN_FILE={}", token.display()),
+            format!("                ip netns exec {namespace} {} node list", kiln.display()),
+            format!("its API:        {url} in the namespace {namespace}"),
+            format!("its log:        {}", log.display()),
+        ]
+    }
+
     /// Tells the appliance of the rack's networks and switches, as an administrator does once.
     ///
     /// # Errors
@@ -429,7 +445,7 @@ fn configuration(description: &Description, patience: Patience, token: &str) -> 
 }
 
 /// Where the programs of this build are: beside the one that runs, or one directory above a test's.
-fn programs() -> Result<PathBuf> {
+pub(crate) fn programs() -> Result<PathBuf> {
     let own = std::env::current_exe().context("cannot find the own program")?;
     let places = own.ancestors().skip(1).take(2);
     for place in places {

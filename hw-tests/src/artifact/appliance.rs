@@ -183,6 +183,16 @@ impl Image {
     }
 }
 
+/// The image of the programs that lie beside the one that runs, or one folder above a test's.
+///
+/// # Errors
+/// Those of [`image`], or when they were not built.
+pub fn built(workshop: &Workshop) -> Result<Image> {
+    let programs = Programs::built(&crate::stand::programs()?);
+    let recipe = Recipe { programs: &programs, release: &Release::here(), more: &Archive::default() };
+    Ok(image(workshop, &recipe)?.0)
+}
+
 /// The image, made once of the same inputs. Returns whether this call made it.
 ///
 /// # Errors

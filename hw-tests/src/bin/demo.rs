@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
 use deploy::{Goal, Patience, Step};
-use hw_tests::artifact::{Flavour, Workshop, san, system, tiny};
+use hw_tests::artifact::{Flavour, Workshop, appliance, san, system, tiny};
 use hw_tests::rack::{self, Description, Firmware, Purpose, reach};
 use hw_tests::stand::{PATIENCE, Stand};
 use serde_json::{Value, json};
@@ -30,6 +30,9 @@ struct Arguments {
     /// How the image comes to them.
     #[arg(long, value_enum, default_value_t = Interface::Direct)]
     interface: Interface,
+    /// What the appliance is.
+    #[arg(long, value_enum, default_value_t = Kind::Programs)]
+    appliance: Kind,
     /// Write what happened to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -45,6 +48,14 @@ struct Arguments {
 enum Start {
     Bios,
     Uefi,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Its programs, in a network namespace of their own.
+    Programs,
+    /// Its image, flashed and booted on a machine of its own: an 802.1Q trunk, and the operator on its uplink.
+    Image,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -91,8 +102,27 @@ fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     let patience = Patience { system: 1800, ..PATIENCE };
-    println!("demo: raises the rack and starts the appliance in {}", arguments.dir.display());
-    let stand = Stand::raise(&description, &arguments.dir, patience)?;
+    let place = arguments.dir.display();
+    let stand = match arguments.appliance {
+        Kind::Programs => {
+            println!("demo: raises the rack and starts the appliance in {place}");
+            Stand::raise(&description, &arguments.dir, patience)?
+        }
+        Kind::Image => {
+            println!("demo: makes the appliance's image");
+            let image = appliance::built(&Workshop::open()?)?;
+            println!(
+                "demo: raises the rack in {place} and boots the appliance's image, {}",
+                image.disk.display()
+            );
+            let stand = Stand::raise_image(&description, &arguments.dir, patience, &image.disk, firmware)?;
+            let said = stand.rack().appliance_console();
+            said.lines()
+                .filter(|line| line.contains("host: ") || line.contains("Kiln: "))
+                .for_each(|line| println!("  {line}"));
+            stand
+        }
+    };
     stand.describe()?;
     println!("demo: imports the image {}", image.display());
     let imported: Value = stand.kiln_json(&["image", "import", image_name, &image.display().to_string()])?;
@@ -145,7 +175,12 @@ fn run(arguments: &Arguments) -> Result<()> {
             report["result"] = json!("failed");
             println!("{}", stand.kiln(&["node", "explain", node]).unwrap_or_default());
             println!("demo: {node} failed: {error:#}");
-            println!("demo: the appliance's log is {}/log", stand.home().display());
+            match arguments.appliance {
+                Kind::Programs => println!("demo: the appliance's log is {}/log", stand.home().display()),
+                Kind::Image => {
+                    println!("demo: its console is {}/console.log", stand.rack().appliance_home().display());
+                }
+            }
             println!("demo: its console is {}/nodes/{node}/console.log", stand.rack().directory().display());
         }
     }
@@ -256,15 +291,13 @@ fn print(node: &str, phases: &[(Step, f64)]) {
 }
 
 fn keep(stand: &Stand, nodes: &[(String, String)]) -> Result<()> {
-    let (home, enter) = (stand.home().display(), format!("ip netns exec {}", stand.namespace()));
     println!(
         "The rack stays up; Ctrl-C removes it. Its files are in {}.\n",
         stand.rack().directory().display()
     );
-    println!("the appliance:  export KILN_TOKEN_FILE={home}/data/token");
-    println!("                {enter} {home}/bin/kiln node list");
-    println!("its API:        http://127.0.0.1:8080 in the namespace {}", stand.namespace());
-    println!("its log:        {home}/log");
+    for line in stand.reached() {
+        println!("{line}");
+    }
     for (node, tenant) in nodes {
         println!("{node}'s console: {}/nodes/{node}/console.log", stand.rack().directory().display());
         let (namespace, _) = stand.rack().tenant(tenant)?;
