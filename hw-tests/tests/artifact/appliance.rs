@@ -17,6 +17,7 @@ use hw_tests::artifact::appliance::{
 };
 use hw_tests::artifact::cpio::Archive;
 use hw_tests::artifact::debian::Mirror;
+use hw_tests::rack::until;
 
 use crate::Folder;
 use crate::machine::{Firmware, Machine, Running};
@@ -232,7 +233,7 @@ fn disk(folder: &Folder, slots: [bool; 2], variables: &[(&str, &str)]) -> Result
 fn boots(machine: &mut Running, count: usize) -> Result<Vec<String>> {
     let mut said = Vec::new();
     for number in 1..=count {
-        machine.awaited_again("KILN proof", number, PATIENCE)?;
+        machine.awaited_again("KILN end", number, PATIENCE)?;
         said = machine
             .console()
             .lines()
@@ -326,6 +327,22 @@ fn with_both_marked_bad_and_one_empty_the_other_is_started() -> Result<()> {
     let mut machine = Machine::new(&folder, &Firmware::Uefi, 512)?.disk(&disk).start()?;
     let expected = [&[NONE_LEFT, STARTS_A[0], A_IS_EMPTY][..], &STARTS_B].concat();
     assert_eq!(boots(&mut machine, 1)?, expected);
+    folder.passed();
+    Ok(())
+}
+
+#[test]
+fn on_bios_a_key_held_down_brings_a_menu() -> Result<()> {
+    let folder = Folder::new("appliance-menu");
+    let mut machine = Machine::new(&folder, &Firmware::Bios, 512)?.disk(&kept()?.disk).start()?;
+    // From here on the BIOS knows its keyboard.
+    machine.awaited("Booting from Hard Disk", PATIENCE)?;
+    machine.hold_key("shift")?;
+    until(PATIENCE, "the boot loader's menu", || {
+        Ok(machine.console().contains("Kiln, slot B").then_some(()))
+    })
+    .with_context(|| format!("the console said:\n{}", machine.console()))?;
+    assert!(!machine.console().contains("Kiln: starts"), "{}", machine.console());
     folder.passed();
     Ok(())
 }

@@ -143,14 +143,24 @@ impl Running {
     }
 
     pub(crate) fn press_power_button(&self) -> Result<()> {
+        self.told("system_powerdown")
+    }
+
+    /// Gives the monitor a command and waits until it was taken.
+    fn told(&self, command: &str) -> Result<()> {
         let mut answer = String::new();
         // The prompt after the command says that it was taken.
-        let mut monitor = self.monitor("system_powerdown\ninfo name")?;
+        let mut monitor = self.monitor(&format!("{command}\ninfo name"))?;
         while !answer.contains("info name") {
             answer.clear();
             ensure!(monitor.read_line(&mut answer)? > 0, "the monitor closed");
         }
         Ok(())
+    }
+
+    /// Holds a key down for a minute. One press: of a row of them, the key is up half of the time.
+    pub(crate) fn hold_key(&self, key: &str) -> Result<()> {
+        self.told(&format!("sendkey {key} 60000"))
     }
 
     /// The port on this host that leads to the machine's `port`.

@@ -14,7 +14,8 @@ use crate::artifact::ramdisk;
 const ROOTFS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../rootfs");
 
 /// Empty folders, with their modes.
-const FOLDERS: [(&str, u32); 11] = [
+const FOLDERS: [(&str, u32); 12] = [
+    ("", 0o755),
     ("data", 0o755),
     ("dev", 0o755),
     ("lib/modules", 0o755),
@@ -111,8 +112,10 @@ struct Tree<'a>(&'a Path);
 
 impl Tree<'_> {
     fn folder(&self, name: &str, mode: u32) -> Result<()> {
-        self.above(&format!("{name}/"))?;
-        fs::set_permissions(self.0.join(name), fs::Permissions::from_mode(mode))?;
+        self.above(name)?;
+        let path = self.0.join(name);
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
         Ok(())
     }
 
