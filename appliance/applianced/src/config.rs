@@ -44,6 +44,10 @@ pub(crate) struct Appliance {
     /// of all is the same number.
     #[serde(default = "first_user")]
     pub(crate) first_user: u32,
+    /// Run once, as root, when all services were ready for a minute: it tells the boot loader that this
+    /// system is good. None: nobody is told.
+    #[serde(default)]
+    pub(crate) good: Vec<String>,
 }
 
 fn most_image_gib() -> u64 {

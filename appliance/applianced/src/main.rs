@@ -53,7 +53,8 @@ fn start() -> Result<()> {
         Process::Supervisor => {
             let clock = Clock::start();
             let table = table::prepare(&config, &command.config)?;
-            supervisor::run(table, &config.appliance.run, move || clock.now()).context("the supervisor ended")
+            supervisor::run(table, &config.appliance.run, &config.appliance.good, move || clock.now())
+                .context("the supervisor ended")
         }
         Process::Control => control_service::run(&config),
         Process::Power => hand::power(&config),

@@ -5,7 +5,7 @@
 //!      │                 dm-verity ([`verity`]), the new root
 //!      └─► init of the slot ─► [`start`]   [`data`], the configuration ([`search`], [`config`]),
 //!                  │                       the [`network`] ([`links`], [`rtnl`]), what [`services`] read
-//!                  └─► applianced supervisor, respawned
+//!                  └─► applianced supervisor, respawned ─► [`good`], when all services were ready for a minute
 //! ```
 //!
 //! Whatever is wrong is said on the console with what to do, stands in the [`report`], and keeps nothing
@@ -17,7 +17,9 @@ pub mod clock;
 pub mod config;
 pub mod console;
 pub mod data;
+pub mod good;
 pub mod gpt;
+pub mod grubenv;
 pub mod init;
 pub mod links;
 pub mod modules;

@@ -1,9 +1,14 @@
 //! `host`: brings the box up. It is `/init` of the initramfs; in the slot it is started by init.
 
-use host::{clock, config::Config, init, modules, start};
+use host::{
+    clock,
+    config::Config,
+    good::{self, Did},
+    init, modules, start,
+};
 use std::{env, fs, process::ExitCode};
 
-const USAGE: &str = "usage: host start | stop | status | check FILE";
+const USAGE: &str = "usage: host start | stop | good | status | check FILE";
 
 fn main() -> ExitCode {
     clock::now();
@@ -19,6 +24,7 @@ fn main() -> ExitCode {
         (Some("init"), None) => init::run(),
         (Some("start"), None) => start::start(),
         (Some("stop"), None) => start::stop(),
+        (Some("good"), None) => return said(told_good()),
         (Some("status"), None) => return said(start::status().map(|text| print!("{text}"))),
         (Some("check"), Some(file)) => return check(&file),
         // The kernel's own request for a module: -q -- NAME.
@@ -43,6 +49,13 @@ fn said(done: anyhow::Result<()>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn told_good() -> anyhow::Result<()> {
+    let (slot, did) = good::good()?;
+    let word = if did == Did::Changed { "is good" } else { "was good already" };
+    host::console::say(&format!("slot {slot} {word}"));
+    Ok(())
 }
 
 /// Says what is wrong with a configuration.

@@ -37,6 +37,7 @@ struct WrittenAppliance<'a> {
     run: &'a str,
     api: String,
     first_user: u32,
+    good: [&'static str; 2],
     #[serde(flatten)]
     given: Appliance,
 }
@@ -80,6 +81,7 @@ pub fn text(config: Option<&Config>, api: SocketAddrV4) -> Result<String> {
             run: "/run/kiln/services",
             api: api.to_string(),
             first_user: FIRST_USER,
+            good: ["/usr/bin/host", "good"],
             given: config.map(|config| config.appliance.clone()).unwrap_or_default(),
         },
         // A network's interface is called as the network.

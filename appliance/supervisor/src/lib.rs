@@ -16,10 +16,14 @@
 //! sockets from descriptor 3 on, `NOTIFY_SOCKET` with `READY=1` and `WATCHDOG=1`, and `FDSTORE=1` with which a
 //! service leaves the sockets it opened itself for its next life: a connection waits in their queue too.
 //!
+//! When all services were ready for a minute without a break, a command is run once: on the appliance it tells
+//! the boot loader that the slot which was tried is good.
+//!
 //! This crate knows nothing of what the services do.
 
 mod run;
 mod spawn;
+mod trial;
 mod watch;
 
 pub use run::{RunError, Service, Socket, Status, run};

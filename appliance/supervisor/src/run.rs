@@ -1,4 +1,5 @@
 use crate::spawn::spawn;
+use crate::trial::Trial;
 use crate::{Action, Privilege, Report, Watch};
 use core::fmt;
 use core::time::Duration;
@@ -118,8 +119,17 @@ const MOST_HELD: usize = 64;
 /// How long services have to end by themselves.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Runs the table until SIGTERM or SIGINT, then ends all of it. `now` is the driver's clock.
-pub fn run(table: Vec<Service>, run_dir: &Path, now: impl Fn() -> Time) -> Result<(), RunError> {
+/// Runs the table until SIGTERM or SIGINT, then ends all of it. `good`, a program and its arguments, is run once
+/// when all services were ready for a minute; empty: nothing is. `now` is the driver's clock.
+///
+/// # Errors
+/// A socket or the run directory cannot be used; a service that does not start is no error.
+pub fn run(
+    table: Vec<Service>,
+    run_dir: &Path,
+    good: &[String],
+    now: impl Fn() -> Time,
+) -> Result<(), RunError> {
     let mut mask = SigSet::empty();
     for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT] {
         mask.add(signal);
@@ -131,6 +141,7 @@ pub fn run(table: Vec<Service>, run_dir: &Path, now: impl Fn() -> Time) -> Resul
         running.push(prepare(service, run_dir, now())?);
     }
     let mut ending: Option<Time> = None;
+    let mut trial = Trial::new();
     loop {
         let time = now();
         for one in running.iter_mut() {
@@ -143,6 +154,13 @@ pub fn run(table: Vec<Service>, run_dir: &Path, now: impl Fn() -> Time) -> Resul
                 _ => {}
             }
         }
+        let all_ready = running.iter().all(|one| one.watch.is_ready());
+        if let [program, arguments @ ..] = good
+            && ending.is_none()
+            && trial.poll(all_ready, time)
+        {
+            trial.handle_started(tell_good(program, arguments), time);
+        }
         write_status(&running, run_dir, time);
         if let Some(until) = ending {
             let left = running.iter().filter_map(|one| one.watch.pid()).collect::<Vec<_>>();
@@ -153,7 +171,8 @@ pub fn run(table: Vec<Service>, run_dir: &Path, now: impl Fn() -> Time) -> Resul
                 left.iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGKILL).unwrap_or(()));
             }
         }
-        let next = running.iter().filter_map(|one| one.watch.poll_timeout()).chain(ending).min();
+        let next = running.iter().filter_map(|one| one.watch.poll_timeout()).chain(ending);
+        let next = next.chain(trial.poll_timeout()).min();
         let wait = next.map_or(PollTimeout::NONE, |next| {
             let millis = next.since(time).as_millis() + 1;
             PollTimeout::try_from(millis.min(60_000)).unwrap_or(PollTimeout::MAX)
@@ -177,7 +196,7 @@ pub fn run(table: Vec<Service>, run_dir: &Path, now: impl Fn() -> Time) -> Resul
                 }
             }
         }
-        reap(&mut running, time);
+        reap(&mut running, &mut trial, time);
     }
 }
 
@@ -245,6 +264,19 @@ fn names(one: &Running) -> String {
     own.chain(one.held.iter().map(|(name, _)| name.as_str())).collect::<Vec<_>>().join(":")
 }
 
+/// Starts the command that tells that this system is good; its process.
+fn tell_good(program: &str, arguments: &[String]) -> Option<i32> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(std::process::Stdio::null());
+    match spawn(command, None, &[]) {
+        Ok(child) => i32::try_from(child.id()).ok(),
+        Err(e) => {
+            log::error!(program, error:% = e; "cannot tell that this system is good, it is tried again");
+            None
+        }
+    }
+}
+
 /// Takes what a service says of itself, and what it leaves with us.
 fn hear(one: &mut Running, now: Time) {
     let mut text = [0; 4096];
@@ -298,7 +330,10 @@ fn hold(one: &mut Running, name: &str, left: impl Iterator<Item = OwnedFd>) {
     }
 }
 
-fn reap(running: &mut [Running], now: Time) {
+/// How a process that did what it was to do ended.
+const WELL: &str = "ended with status 0";
+
+fn reap(running: &mut [Running], trial: &mut Trial, now: Time) {
     loop {
         let (pid, how) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, code)) => (pid, format!("ended with status {code}")),
@@ -306,6 +341,12 @@ fn reap(running: &mut [Running], now: Time) {
             Ok(WaitStatus::StillAlive) | Err(_) => return,
             Ok(_) => continue,
         };
+        if trial.handle_exited(pid.as_raw(), how == WELL, now) {
+            match how.as_str() {
+                WELL => log::info!("boot loader told that this system is good"),
+                how => log::error!(how; "boot loader not told that this system is good, it is tried again"),
+            }
+        }
         for one in running.iter_mut() {
             if one.watch.handle_exited(pid.as_raw(), &how, now) {
                 log::warn!(service = one.service.name, pid = pid.as_raw(), how = how.as_str(); "service ended");

@@ -111,6 +111,11 @@ impl Watch {
         self.rest = (self.rest * 2).min(LONGEST_REST);
     }
 
+    /// Whether it runs and said that it is ready.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.state, State::Ready(_))
+    }
+
     /// Its process.
     pub fn pid(&self) -> Option<i32> {
         match self.state {

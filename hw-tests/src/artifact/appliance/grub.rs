@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
+use host::grubenv::Block;
 
 use crate::artifact::disk::{Platform, grub_core};
 
@@ -47,22 +48,14 @@ pub(super) fn cores(bios: &Path, uefi: &Path) -> Result<()> {
 pub(super) const FIRST: [(&str, &str); 5] =
     [("ORDER", "A B"), ("A_OK", "1"), ("B_OK", "0"), ("A_TRY", "0"), ("B_TRY", "0")];
 
-/// A GRUB environment block (GRUB's manual, 15.2): 1024 octets, filled up with `#`. GRUB writes it in
-/// place, so its size never changes.
+/// A GRUB environment block with these variables.
 ///
 /// # Errors
-/// When the variables do not fit.
+/// When they do not fit.
 pub fn environment(variables: &[(&str, &str)]) -> Result<Vec<u8>> {
-    const SIZE: usize = 1024;
-    let mut block = String::from("# GRUB Environment Block\n");
-    for (name, value) in variables {
-        let value = value.replace('\\', "\\\\").replace('\n', "\\\n");
-        block.extend([name, "=", &value, "\n"]);
-    }
-    ensure!(block.len() <= SIZE, "GRUB's variables take {} octets of {SIZE}", block.len());
-    let mut block = block.into_bytes();
-    block.resize(SIZE, b'#');
-    Ok(block)
+    let mut block = Block::default();
+    variables.iter().for_each(|(name, value)| block.set(name, value));
+    block.octets()
 }
 
 #[cfg(test)]
