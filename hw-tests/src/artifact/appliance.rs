@@ -24,7 +24,7 @@ use super::kernel::KernelTree;
 use super::workshop::{Key, deliver};
 use super::{Flavour, Workshop};
 
-mod disk;
+pub mod disk;
 pub mod grub;
 mod host;
 mod libraries;

@@ -13,17 +13,20 @@ use crate::artifact::command::{run, tool};
 use crate::artifact::disk::{MIB, place, write_bios_boot, write_fat};
 
 /// Tells its identifiers from other recipes': "appl".
-const SERIAL: u32 = 0x6170_706c;
+pub const SERIAL: u32 = 0x6170_706c;
 
-/// A row of the table, in MiB, with sgdisk's word for its type.
-struct Partition {
-    name: &'static str,
-    mib: u64,
-    kind: &'static str,
+/// A row of the table.
+pub struct Partition {
+    /// Its name, in the table too.
+    pub name: &'static str,
+    /// Its size in MiB.
+    pub mib: u64,
+    /// sgdisk's word for its type.
+    pub kind: &'static str,
 }
 
-/// One after the other, from 1 MiB on. What is behind them is the box's: its data.
-const PARTITIONS: [Partition; 4] = [
+/// Partitions, one after the other, from 1 MiB on. What is behind them is the box's: its data.
+pub const PARTITIONS: [Partition; 4] = [
     Partition { name: "bios", mib: 1, kind: "ef02" },
     Partition { name: "esp", mib: 64, kind: "ef00" },
     Partition { name: "system-a", mib: 128, kind: "8300" },
@@ -48,6 +51,11 @@ const fn start(at: usize) -> u64 {
     mib
 }
 
+/// The identifier of a partition, by its number in the table; of the disk itself for 0.
+pub fn guid(number: usize) -> String {
+    format!("6b696c6e-{:04x}-{:04x}-8000-{number:012x}", SERIAL >> 16, SERIAL & 0xffff)
+}
+
 /// Writes the disk, with its pieces in the folder `scratch`.
 pub(super) fn write(slot: &Path, scratch: &Path, out: &Path) -> Result<()> {
     let [bios, uefi, configuration, state, esp] =
@@ -70,8 +78,6 @@ pub(super) fn write(slot: &Path, scratch: &Path, out: &Path) -> Result<()> {
     let end = start(PARTITIONS.len());
     let disk = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(out)?;
     disk.set_len((end + 1) * MIB)?;
-    let guid =
-        |number: usize| format!("6b696c6e-{:04x}-{:04x}-8000-{number:012x}", SERIAL >> 16, SERIAL & 0xffff);
     let mut table = tool("sgdisk");
     table.args(["-a", "2048", "-U", &guid(0)]);
     for (number, Partition { name, mib, kind }) in (1..).zip(&PARTITIONS) {

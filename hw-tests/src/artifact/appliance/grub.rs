@@ -13,7 +13,8 @@ pub(super) const CONFIGURATION: &str = include_str!("../../../../rootfs/boot/gru
 /// Where GRUB finds its configuration on the ESP.
 pub const FOLDER: &str = "grub";
 
-const MODULES: [&str; 20] = [
+/// GRUB's modules, on BIOS and UEFI alike.
+pub const MODULES: [&str; 20] = [
     "part_gpt",
     "fat",
     "squash4",
@@ -45,7 +46,7 @@ pub(super) fn cores(bios: &Path, uefi: &Path) -> Result<()> {
 }
 
 /// The file `grubenv` of an image that was never booted: slot B is empty.
-pub(super) const FIRST: [(&str, &str); 5] =
+pub const FIRST: [(&str, &str); 5] =
     [("ORDER", "A B"), ("A_OK", "1"), ("B_OK", "0"), ("A_TRY", "0"), ("B_TRY", "0")];
 
 /// A GRUB environment block with these variables.
