@@ -15,8 +15,8 @@ use std::{
     path::Path,
 };
 
-/// The number of the ESP in the partition table.
-const ESP: u32 = 2;
+/// The name of the ESP in the partition table; its number is another on arm64.
+const ESP: &str = "esp";
 const PLACE: &str = "/run/kiln/esp";
 /// Below the ESP.
 const FILE: &str = "grub/grubenv";
@@ -38,7 +38,7 @@ pub fn good() -> Result<(String, Did)> {
     let cmdline = fs::read_to_string("/proc/cmdline").context("no /proc/cmdline")?;
     let named = Named::read(&cmdline)?;
     let place = slot::find(named.root).context("the slot's partition is gone")?;
-    let esp = Disk::of(&place.disk).and_then(|disk| disk.partition(ESP));
+    let esp = Disk::of(&place.disk).and_then(|disk| disk.named(ESP));
     let esp = esp.with_context(|| format!("{} has no ESP", place.disk.display()))?;
     let mounted = Mounted::at(&esp.device, Path::new(PLACE))?;
     let did = mark(&mounted.0.join(FILE), &named.slot)?;

@@ -142,6 +142,13 @@ impl Disk {
         Path::new("/dev").join(&self.0)
     }
 
+    /// One of its partitions, by its name.
+    pub fn named(&self, name: &str) -> Option<Place> {
+        let table = Table::read(&mut File::open(self.device()).ok()?).ok()?;
+        let there = table.partitions().into_iter().find(|partition| partition.name == name)?;
+        self.partition(there.number)
+    }
+
     /// One of its partitions, if the kernel knows it.
     pub fn partition(&self, number: u32) -> Option<Place> {
         let entries = fs::read_dir(Path::new(BLOCKS).join(&self.0)).ok()?;
