@@ -68,10 +68,10 @@ impl Shelf {
     }
 
     /// Octets that were written, if `done` and nothing was left out. The extents of an upload that broke off
-    /// are remembered.
+    /// are remembered, and those of a whole one until its manifest is there, which ends the list.
     pub(super) fn close<T>(self, done: &Result<T, ImportError>) -> Result<u64, LibraryError> {
         let broke_off = matches!(done, Err(ImportError::Source { .. } | ImportError::Truncated { .. }));
-        if !broke_off || self.full {
+        if !(broke_off || done.is_ok()) || self.full {
             self.list.forget();
         }
         if self.full && !matches!(done, Err(ImportError::Sink(_))) {
