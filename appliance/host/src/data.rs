@@ -193,17 +193,17 @@ fn was_mounted(disk: &File, range: &Range<u64>) -> bool {
 fn mount_checked(device: &Path, how: How, place: &Path) -> Result<How> {
     let check = |how_much: &str| run(Command::new("e2fsck").arg(how_much).arg(device));
     let mut how = how;
-    // e2fsck(8): 1 errors corrected, 2 likewise and a restart is wanted, 4 errors left, 8 an operational one.
+    // e2fsck(8), a sum: 1 errors corrected, 2 a restart is wanted, 4 errors left, 8 an operational one.
     let (status, said) = check("-p")?;
     match status {
         Some(0) => {}
-        Some(1 | 2) => how = How::Mended,
+        Some(1..=3) => how = How::Mended,
         _ => {
             say(&format!("{} is damaged: {said}", device.display()));
             say("mends it, and what cannot be saved is lost");
             let (status, said) = check("-y")?;
             ensure!(
-                matches!(status, Some(0..=2)),
+                matches!(status, Some(0..=3)),
                 "{} is damaged and cannot be mended: {said}; it is left as it is: save what is on it; the box makes another when the disk has no partition {NUMBER} and zeroes where it was",
                 device.display()
             );
@@ -211,7 +211,8 @@ fn mount_checked(device: &Path, how: How, place: &Path) -> Result<How> {
         }
     }
     let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_NOATIME;
-    mount(Some(device), place, Some("ext4"), flags, None::<&str>)
+    // What is damaged while it is in use takes no more writes.
+    mount(Some(device), place, Some("ext4"), flags, Some("errors=remount-ro"))
         .with_context(|| format!("{} cannot be mounted", device.display()))?;
     Ok(how)
 }

@@ -71,6 +71,8 @@ struct Mounted<'a>(&'a Path);
 impl Mounted<'_> {
     fn at<'a>(device: &Path, place: &'a Path) -> Result<Mounted<'a>> {
         fs::create_dir_all(place).with_context(|| format!("{} cannot be made", place.display()))?;
+        // One who was ended in the middle left it.
+        let _ = umount2(place, MntFlags::MNT_DETACH);
         let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_SYNCHRONOUS;
         mount(Some(device), place, Some("vfat"), flags, Some("umask=077"))
             .with_context(|| format!("the ESP {} cannot be mounted", device.display()))?;

@@ -125,11 +125,13 @@ impl Table {
         .collect()
     }
 
-    /// Where a partition for data may be: behind all others, up to the table's copy at the disk's real end.
+    /// Where a partition for data may be: behind all others, up to the table's copy at the disk's real end. The
+    /// image ends with a copy too, close behind its last partition: that place stays free, or flashing it again
+    /// would write over the data's beginning.
     pub fn rest(&self) -> Range<u64> {
         let end = self.partitions().into_iter().map(|partition| partition.range.end).max().unwrap_or(0);
         let array = u64::from(self.gpt.header.number_of_partition_entries) * 128 / SECTOR;
-        let start = (end / SECTOR).max(2 + array).next_multiple_of(ALIGN);
+        let start = ((end / SECTOR).max(2 + array) + array + 1).next_multiple_of(ALIGN);
         let last = (self.size / SECTOR).saturating_sub(1 + array) / ALIGN * ALIGN;
         start * SECTOR..last.max(start) * SECTOR
     }
@@ -190,6 +192,13 @@ impl Table {
         }
         steps.push(Step::Flush);
         Ok(steps)
+    }
+
+    /// Whether the disk's first sector says that there is a GPT: a disk with something else on it may still have
+    /// a copy of an old table at its end.
+    pub fn is_protected(&self) -> bool {
+        let kinds = (0..4).map(|entry| self.mbr[MBR_ENTRY + 16 * entry + 4]);
+        self.mbr[510..] == [0x55, 0xaa] && kinds.into_iter().any(|kind| kind == MBR_PROTECTIVE)
     }
 
     /// Whether the table's copy is at the disk's end.

@@ -87,11 +87,13 @@ fn boot() -> Result<Infallible> {
 fn find(named: &Named, uevents: &Uevents, mut modules: Option<&mut Modules>) -> Result<Place> {
     let what = format!("the partition {} of slot {}", named.root, named.slot);
     let mut waiting = Waiting::new(&what, DISK);
+    // Once: a disk that takes no writes would be mended for ever.
+    let mut mended = false;
     loop {
         if let Some(place) = slot::find(named.root).filter(|place| place.device.exists()) {
             return Ok(place);
         }
-        match slot::mend(named.root) {
+        match slot::mend(named.root).filter(|_| !std::mem::replace(&mut mended, true)) {
             Some(Ok(disk)) => {
                 let disk = disk.display();
                 say(&format!("{disk}: a partition table that was half written is mended from its copy"));

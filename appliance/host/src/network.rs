@@ -250,6 +250,14 @@ pub fn interfaces() -> nix::Result<Vec<Interface>> {
     Ok(links.map(|link| Interface { addresses: of(&link), link }).collect())
 }
 
+/// The addresses that the box has.
+///
+/// # Errors
+/// The kernel's.
+pub fn own_addresses() -> nix::Result<Vec<Ipv4Addr>> {
+    Ok(Rtnl::open()?.addresses()?.into_iter().map(|(_, prefix)| prefix.address).collect())
+}
+
 /// Sets every card up, so that it is seen which has somebody at its other end.
 pub fn light_up() {
     let Ok(mut rtnl) = Rtnl::open() else { return };

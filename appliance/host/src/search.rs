@@ -7,9 +7,14 @@ use crate::{
     modules::{Modules, Uevents},
     report::Configuration,
 };
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::{
+    fcntl::OFlag,
+    mount::{MntFlags, MsFlags, mount, umount2},
+};
 use std::{
-    fs,
+    fs::{self, OpenOptions},
+    io::Read as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -19,6 +24,8 @@ use std::{
 const NAME: &str = "kiln.toml";
 /// The one that was last in force.
 const LAST: &str = "kiln.last.toml";
+/// More is no configuration.
+const LONGEST: u64 = 1 << 20;
 /// The label of a medium that brings one.
 const LABEL: &str = "KILN-CONFIG";
 /// A box without a configuration waits so long for a stick to be found.
@@ -38,7 +45,20 @@ pub struct Found {
 
 impl Found {
     fn read(file: PathBuf) -> Option<Found> {
-        let text = fs::read(&file).ok()?;
+        // A stick may bring anything by that name: a link, a pipe, a file without an end.
+        let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+        let open = OpenOptions::new().read(true).custom_flags(flags).open(&file).ok()?;
+        let mut text = Vec::new();
+        if !open.metadata().ok()?.is_file()
+            || open.take(LONGEST + 1).read_to_end(&mut text).ok()? as u64 > LONGEST
+        {
+            say(&format!(
+                "{} is no file of at most {} KiB: it is passed over",
+                file.display(),
+                LONGEST >> 10
+            ));
+            return None;
+        }
         let text = String::from_utf8_lossy(&text).into_owned();
         let config = Config::parse(&text);
         Some(Found { file, text, config })
@@ -133,9 +153,10 @@ fn labelled() -> Option<PathBuf> {
 
 fn read(device: &Path) -> Option<Found> {
     let flags = MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-    let kinds = ["vfat", "iso9660", "ext4"];
+    // What a medium's ext4 wants done about its own faults, a panic perhaps, is not asked; nor is it written to.
+    let kinds = [("vfat", None), ("iso9660", None), ("ext4", Some("noload,errors=continue"))];
     let mounted =
-        kinds.iter().any(|kind| mount(Some(device), MEDIUM, Some(*kind), flags, None::<&str>).is_ok());
+        kinds.iter().any(|(kind, options)| mount(Some(device), MEDIUM, Some(*kind), flags, *options).is_ok());
     if !mounted {
         say(&format!("{} has the label {LABEL} and cannot be mounted", device.display()));
         return None;

@@ -56,14 +56,16 @@ struct Files {
     initramfs: &'static str,
 }
 
-/// Where the API is to listen: on the uplink's address, or, while there is none, for the box alone.
-pub fn api(config: Option<&Config>, lease: Option<Prefix>) -> SocketAddrV4 {
+/// Where the API is to listen: on the uplink's address, or, while the box does not have it (`there` are those it
+/// has), for the box alone: the other services need not wait for it.
+pub fn api(config: Option<&Config>, lease: Option<Prefix>, there: &[Ipv4Addr]) -> SocketAddrV4 {
     let port = config.map_or(PORT, |config| config.api.port);
     let address = match config.map(|config| config.uplink.address) {
         Some(Address::Static(prefix)) => Some(prefix),
         Some(Address::Dhcp) => lease,
         None => None,
     };
+    let address = address.filter(|prefix| there.contains(&prefix.address));
     SocketAddrV4::new(address.map_or(Ipv4Addr::LOCALHOST, |prefix| prefix.address), port)
 }
 

@@ -84,7 +84,8 @@ pub fn find(guid: Uuid) -> Option<Place> {
 pub fn mend(guid: Uuid) -> Option<Result<PathBuf>> {
     for disk in disks() {
         let device = disk.device();
-        let Some((table, _)) = table_with(&device, guid).filter(|(table, _)| !table.is_primary()) else {
+        let is_cut = |table: &Table| !table.is_primary() && table.is_protected();
+        let Some((table, _)) = table_with(&device, guid).filter(|(table, _)| is_cut(table)) else {
             continue;
         };
         let mend = || -> Result<PathBuf> {

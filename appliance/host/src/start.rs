@@ -1,6 +1,7 @@
 //! What init starts first, and runs last.
 
 use crate::{
+    clock,
     config::Config,
     console::{say, write},
     data,
@@ -16,10 +17,12 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, sync},
 };
-use std::{fs, net::SocketAddrV4, path::Path};
+use std::{fs, net::SocketAddrV4, path::Path, thread, time::Duration};
 
 const DATA: &str = "/data";
 const RUN: &str = "/run/kiln";
+/// Services have five seconds to end by themselves.
+const FAREWELL: Duration = Duration::from_secs(6);
 /// The configuration in force, for what changes while the box runs.
 const IN_FORCE: &str = "/run/kiln/configuration.toml";
 
@@ -73,7 +76,13 @@ pub fn start() {
         }
         None => network::light_up(),
     }
-    let api = services::api(config.as_ref(), network::lease().map(|lease| lease.address));
+    let there = network::own_addresses().unwrap_or_default();
+    let api = services::api(config.as_ref(), network::lease().map(|lease| lease.address), &there);
+    if config.is_some() && api.ip().is_loopback() {
+        report.troubles.push(format!(
+            "the uplink has no address: the API listens on {api}, for the box alone; see to the uplink's card and cable, and start the box again"
+        ));
+    }
     if let Err(e) = configure(config.as_ref(), api) {
         report.troubles.push(format!("{e:#}"));
     }
@@ -136,8 +145,13 @@ pub fn status() -> Result<String> {
         .context("`host start` was not run since the machine was switched on")
 }
 
-/// Before the machine is switched off.
+/// Before the machine is switched off. init runs this before it ends anything, and starts nothing meanwhile.
 pub fn stop() {
+    let until = clock::now() + FAREWELL;
+    end_services();
+    while supervisors().next().is_some() && clock::now() < until {
+        thread::park_timeout(Duration::from_millis(50));
+    }
     sync();
     if is_mounted(DATA)
         && let Err(e) = umount2(DATA, MntFlags::empty())
@@ -159,17 +173,23 @@ pub fn leased(event: &str) -> Result<()> {
     let Ok(text) = fs::read_to_string(IN_FORCE) else { return Ok(()) };
     let Ok(config) = Config::parse(&text) else { return Ok(()) };
     let Some(lease) = network::lease() else { return Ok(()) };
-    let api = services::api(Some(&config), Some(lease.address));
+    let there = network::own_addresses().unwrap_or_default();
+    let api = services::api(Some(&config), Some(lease.address), &there);
     let new = services::text(Some(&config), api)?;
     if fs::read_to_string(services::FILE).is_ok_and(|there| there != new) {
         configure(Some(&config), api)?;
         say(&format!("the uplink's address is {}: the services begin again", lease.address));
-        supervisors().for_each(|pid| {
-            // One that has ended is what is wished; init starts it again.
-            let _ = kill(pid, Signal::SIGTERM);
-        });
+        end_services();
     }
     Ok(())
+}
+
+/// Has the supervisor end the services and itself.
+fn end_services() {
+    supervisors().for_each(|pid| {
+        // One that has ended is what is wished.
+        let _ = kill(pid, Signal::SIGTERM);
+    });
 }
 
 /// The processes `applianced … supervisor`.

@@ -79,6 +79,9 @@ pub enum RunError {
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            RunError::Socket { socket, source } if source.kind() == io::ErrorKind::AddrNotAvailable => {
+                write!(f, "cannot listen on {socket}: no interface has this address")
+            }
             RunError::Socket { socket, .. } => {
                 write!(f, "cannot listen on {socket}: is another appliance running?")
             }
@@ -282,7 +285,8 @@ fn hear(one: &mut Running, now: Time) {
     let mut text = [0; 4096];
     // A service that says more than this at once is not listened to before the next turn.
     for _ in 0..64 {
-        let mut space = nix::cmsg_space!([RawFd; 8]);
+        // As many as one message can carry (SCM_MAX_FD): of a message cut short nobody could close them.
+        let mut space = nix::cmsg_space!([RawFd; 253]);
         let mut parts = [IoSliceMut::new(&mut text)];
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
         let heard = recvmsg::<UnixAddr>(one.notify.as_raw_fd(), &mut parts, Some(&mut space), flags);

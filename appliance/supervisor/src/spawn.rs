@@ -52,19 +52,28 @@ pub(crate) fn spawn(
     command.spawn()
 }
 
+/// More are not passed.
+const MOST: usize = 128;
+
 /// Puts the sockets where the convention wants them, above all that may be in the way first.
 fn pass(sockets: &[RawFd]) -> io::Result<()> {
     let above = 3 + i32::try_from(sockets.len()).map_err(io::Error::other)?;
-    for (at, socket) in sockets.iter().enumerate() {
-        let wanted = 3 + i32::try_from(at).map_err(io::Error::other)?;
-        // SAFETY: plain system calls on numbers; a wrong number is an error, not undefined.
-        // JUSTIFICATION: nix's safe twins take and close owned descriptors, which the parent still holds.
-        unsafe {
-            let aside = libc::fcntl(*socket, libc::F_DUPFD, above);
-            if aside < 0 || libc::dup2(aside, wanted) < 0 {
+    // All of them first: a place may be that of another's original.
+    let mut aside = [-1; MOST];
+    let aside = aside.get_mut(..sockets.len()).ok_or_else(|| io::Error::other("too many sockets"))?;
+    // SAFETY: plain system calls on numbers; a wrong number is an error, not undefined.
+    // JUSTIFICATION: nix's safe twins take and close owned descriptors, which the parent still holds.
+    unsafe {
+        for (socket, aside) in sockets.iter().zip(aside.iter_mut()) {
+            *aside = libc::fcntl(*socket, libc::F_DUPFD_CLOEXEC, above);
+            if *aside < 0 {
                 return Err(io::Error::last_os_error());
             }
-            libc::close(aside);
+        }
+        for (aside, wanted) in aside.iter().zip(3..) {
+            if libc::dup2(*aside, wanted) < 0 {
+                return Err(io::Error::last_os_error());
+            }
         }
     }
     Ok(())
