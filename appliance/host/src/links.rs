@@ -242,16 +242,20 @@ impl Wishes {
             let name = Act::Rename { index: link.index, from: link.name.clone(), to };
             link.up.then_some(Act::Down(link.index)).into_iter().chain([name])
         };
+        let aside = |link: &Link| rename(link, format!("was-{}", link.index));
         let (mut away, mut to_role) = (Vec::new(), Vec::new());
         for (role, wish) in &self.links {
-            let Wish::Card(nic) = wish else { continue };
-            let Some(link) = links.iter().find(|link| link.is(nic)) else { continue };
-            if link.name == role.as_str() {
-                continue;
-            }
-            if let Some(other) = named(links, role) {
-                away.extend(rename(other, format!("was-{}", other.index)));
-            }
+            let there = named(links, role);
+            let link = match wish {
+                Wish::Card(nic) => links.iter().find(|link| link.is(nic)),
+                // A card of that name is not what is wished for, and would be taken for it.
+                Wish::Bond(..) | Wish::Vlan(..) => {
+                    away.extend(there.filter(|link| link.kind == Kind::Card).into_iter().flat_map(aside));
+                    continue;
+                }
+            };
+            let Some(link) = link.filter(|link| link.name != role.as_str()) else { continue };
+            away.extend(there.into_iter().flat_map(aside));
             to_role.extend(rename(link, role.to_string()));
         }
         if away.is_empty() { to_role } else { away }

@@ -95,6 +95,19 @@ impl Kernel {
 }
 
 #[test]
+fn a_card_that_is_called_like_a_vlan_is_not_taken_for_it() {
+    let mut links: Vec<Link> = (1..=5).map(card).collect();
+    let text = CONFIG.replace("name = \"prov\"", "name = \"eth4\"");
+    let wishes = Wishes::of(&Config::parse(&text).unwrap());
+    let acts = wishes.acts(&links, &[], &BTreeSet::new());
+    let away = Act::Rename { index: 5, from: "eth4".to_owned(), to: "was-5".to_owned() };
+    assert_eq!(acts, [away]);
+    links[4].name = "was-5".to_owned();
+    let acts = wishes.acts(&links, &[], &BTreeSet::new());
+    assert!(acts.iter().all(|act| !matches!(act, Act::Rename { index: 5, .. })), "{acts:?}");
+}
+
+#[test]
 fn interfaces_get_their_roles_and_twice_is_once() {
     let mut kernel = Kernel { links: (1..=4).map(card).collect(), ..Kernel::default() };
     kernel.settle(&wishes());
