@@ -58,9 +58,10 @@ pub struct Lease {
     pub dns: Vec<Ipv4Addr>,
 }
 
-/// Makes the network as it should be; returns what is wrong.
-pub fn apply(config: &Config) -> Vec<String> {
-    let mut troubles = interfaces_of(config).unwrap_or_else(|e| vec![format!("the network: {e:#}")]);
+/// Makes the network as it should be; returns what is wrong. While a card is missing, `drivers` looks for what
+/// was plugged in meanwhile.
+pub fn apply(config: &Config, drivers: &mut dyn FnMut()) -> Vec<String> {
+    let mut troubles = interfaces_of(config, drivers).unwrap_or_else(|e| vec![format!("the network: {e:#}")]);
     match config.uplink.address {
         Address::Dhcp => ask_for_lease(&mut troubles),
         Address::Static(_) => resolve_by(&config.uplink.dns, &mut troubles),
@@ -72,7 +73,7 @@ pub fn apply(config: &Config) -> Vec<String> {
 ///
 /// # Errors
 /// When the kernel does not tell what interfaces there are.
-pub fn interfaces_of(config: &Config) -> Result<Vec<String>> {
+pub fn interfaces_of(config: &Config, drivers: &mut dyn FnMut()) -> Result<Vec<String>> {
     let mut troubles = Vec::new();
     let wishes = Wishes::of(config);
     let news = News::open().context("no news of interfaces")?;
@@ -104,7 +105,9 @@ pub fn interfaces_of(config: &Config) -> Result<Vec<String>> {
             }));
             break;
         };
-        news.wait(left);
+        drivers();
+        // A card without a driver is no news of interfaces.
+        news.wait(left.min(Duration::from_secs(1)));
     }
     if let (Address::Static(_), Some(gateway)) = (config.uplink.address, config.uplink.gateway) {
         route(&mut rtnl, gateway, &mut troubles)?;

@@ -102,7 +102,8 @@ pub fn choose(kept: Option<Found>, last: Option<Found>, medium: Option<Found>) -
 pub fn search(data: &Path, modules: Option<&mut Modules>) -> (Option<Found>, Configuration, Vec<String>) {
     let kept = Found::read(data.join(NAME));
     let last = Found::read(data.join(LAST));
-    let is_urgent = kept.is_none() && last.is_none();
+    let is_good = |found: &Option<Found>| found.as_ref().is_some_and(|found| found.config.is_ok());
+    let is_urgent = !is_good(&kept) && !is_good(&last);
     let medium = medium(is_urgent, modules);
     let Choice { found, is_new, refused } = choose(kept, last, medium);
     let mut troubles = Vec::new();

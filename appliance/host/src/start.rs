@@ -64,7 +64,11 @@ pub fn start() {
             if let Err(e) = fs::write("/proc/sys/kernel/hostname", name) {
                 report.troubles.push(format!("the host name is not {name}: {e}"));
             }
-            report.troubles.extend(network::apply(config));
+            report.troubles.extend(network::apply(config, &mut || {
+                if let Some(modules) = &mut modules {
+                    modules.cold_plug();
+                }
+            }));
             if let Err(e) = services::keep_token(config, Path::new(DATA)) {
                 report.troubles.push(format!("{e:#}"));
             }

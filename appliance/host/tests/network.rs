@@ -69,7 +69,7 @@ fn routes() -> String {
 
 /// Without the one file it writes outside of the namespace, which is nobody's to write in a test.
 fn apply(config: &Config) -> Vec<String> {
-    let troubles = network::interfaces_of(config);
+    let troubles = network::interfaces_of(config, &mut || {});
     troubles.unwrap_or_else(|e| panic!("{e:#}"))
 }
 
