@@ -116,10 +116,12 @@ fn run(arguments: &Arguments) -> Result<()> {
                 image.disk.display()
             );
             let stand = Stand::raise_image(&description, &arguments.dir, patience, &image.disk, firmware)?;
-            let said = stand.rack().appliance_console();
-            said.lines()
-                .filter(|line| line.contains("host: ") || line.contains("Kiln: "))
-                .for_each(|line| println!("  {line}"));
+            let console = stand.rack().appliance_console();
+            let mut said: Vec<&str> =
+                console.lines().filter(|line| line.to_lowercase().starts_with("kiln: ")).collect();
+            // GRUB speaks on two terminals, which may be one.
+            said.dedup();
+            said.iter().for_each(|line| println!("  {line}"));
             stand
         }
     };
