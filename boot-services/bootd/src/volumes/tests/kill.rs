@@ -1,7 +1,7 @@
 //! A process that is killed: nothing that it was told is done may be missing.
 
 use super::{Stage, noise, read};
-use crate::volumes::{OpenVolume, Volumes};
+use crate::volumes::{OpenVolume, Volumes, VolumesError};
 use boot::{VolumeId, VolumeSource};
 use core::ops::ControlFlow;
 use image::volume::Depth;
@@ -59,6 +59,19 @@ fn copy_id(number: usize) -> VolumeId {
     format!("copy-{}", number % 3).parse().unwrap()
 }
 
+/// Copies as a person does: where too many layers are stacked up by then, they are made one first.
+fn copy(volumes: &Volumes, to: &VolumeId, from: &VolumeId, size: u64) {
+    let source = VolumeSource::Volume(from.clone());
+    match volumes.create(to, &source, size) {
+        Err(VolumesError::Volume { source: image::volume::VolumeError::TooDeep { .. }, .. }) => {
+            let done = volumes.flatten(from, Depth::Layers, &mut |_| ControlFlow::Continue(())).unwrap();
+            assert!(done.is_continue());
+            volumes.create(to, &source, size).unwrap();
+        }
+        done => drop(done.unwrap()),
+    }
+}
+
 fn perform(volumes: &Volumes, volume: &mut Option<Arc<OpenVolume>>, number: usize, op: Op) {
     let id: VolumeId = "a".parse().unwrap();
     let open = volume.as_ref().unwrap();
@@ -68,7 +81,7 @@ fn perform(volumes: &Volumes, volume: &mut Option<Arc<OpenVolume>>, number: usiz
         Op::Flush => open.flush().unwrap(),
         Op::Copy => {
             volumes.remove(&copy_id(number)).unwrap();
-            volumes.create(&copy_id(number), &VolumeSource::Volume(id), open.size()).unwrap();
+            copy(volumes, &copy_id(number), &id, open.size());
         }
         Op::Remove => {
             volumes.remove(&copy_id(number)).unwrap();
