@@ -12,6 +12,7 @@ pub mod format;
 pub mod greeting;
 pub mod kernel;
 pub mod ramdisk;
+pub mod rauc;
 pub mod san;
 pub mod system;
 pub mod tiny;

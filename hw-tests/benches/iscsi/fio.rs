@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use hw_tests::artifact::Workshop;
 use hw_tests::artifact::command::{run, text, tool};
-use hw_tests::artifact::debian::{Mirror, installed};
+use hw_tests::artifact::debian::{Mirror, STABLE, installed};
 use hw_tests::artifact::workshop::Key;
 use hw_tests::targets::{INITIATOR, Target};
 use serde_json::Value;
@@ -55,7 +55,7 @@ impl Fio {
         let key = Key::new("fio", 2).with(tools).name();
         let made = workshop.make(&format!("fio-libiscsi-{key}"), |scratch| {
             println!("iscsi: builds fio with its libiscsi engine, once");
-            build(&mirror, &workshop.target().join("apt"), scratch)
+            build(&mirror, scratch)
         })?;
         Ok(Fio(made.path))
     }
@@ -108,28 +108,8 @@ impl Fio {
     }
 }
 
-fn build(mirror: &Mirror, apt: &Path, scratch: &Path) -> Result<PathBuf> {
-    let sources = mirror.stable_sources()?.replace("deb ", "deb-src ");
-    let list = scratch.join("sources.list");
-    fs::write(&list, sources)?;
-    fs::create_dir_all(scratch.join("lists/partial"))?;
-    // Lists of its own: those of hw-tests/setup have no sources.
-    let with_sources = || {
-        let mut command = tool("apt-get");
-        command.current_dir(scratch).arg("-c").arg(apt.join("apt.conf")).arg("-q");
-        command.arg("-o").arg(format!("Dir::Etc::sourcelist={}", list.display()));
-        command.arg("-o").arg(format!("Dir::State::lists={}", scratch.join("lists").display()));
-        command.args(["-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="]);
-        command
-    };
-    run(with_sources().arg("update"))?;
-    run(with_sources().args(["source", "--download-only", "fio"]))?;
-    let archives = fs::read_dir(scratch)?.flatten().map(|entry| entry.path());
-    let is_source = |path: &PathBuf| path.to_string_lossy().ends_with(".orig.tar.gz");
-    let archive = archives.into_iter().find(is_source).context("apt-get downloaded no source of fio")?;
-    let source = scratch.join("source");
-    fs::create_dir(&source)?;
-    run(tool("tar").args(["-xz", "--strip-components=1", "-f"]).arg(archive).arg("-C").arg(&source))?;
+fn build(mirror: &Mirror, scratch: &Path) -> Result<PathBuf> {
+    let source = mirror.source("fio", STABLE, scratch)?;
     let engine = source.join("engines/libiscsi.c");
     let code = fs::read_to_string(&engine)?;
     let (before, after) = code.split_once(BEFORE_LOGIN).context("fio's libiscsi engine is another one")?;

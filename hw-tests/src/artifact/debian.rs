@@ -9,6 +9,9 @@ use super::command::{run, text, tool};
 use super::kernel::KernelTree;
 use super::{Flavour, Workshop};
 
+/// The release of Debian that hw-tests/setup is for.
+pub const STABLE: &str = "bookworm";
+
 /// A package at the version the mirror has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Package {
@@ -71,6 +74,51 @@ impl<'a> Mirror<'a> {
         }
         digests.sort();
         Ok(digests.join("\n"))
+    }
+
+    /// The upstream source of a package in a release of Debian (`bookworm`, `trixie`), unpacked in a folder of
+    /// `scratch`: without Debian's changes.
+    ///
+    /// # Errors
+    /// When it cannot be downloaded or unpacked.
+    pub fn source(&self, name: &str, suite: &str, scratch: &Path) -> Result<PathBuf> {
+        let stable = self.stable_sources()?;
+        let sources = match suite {
+            STABLE => stable,
+            // Its security updates come by its point releases.
+            _ => stable
+                .lines()
+                .find(|line| line.contains(&format!(" {STABLE} ")))
+                .map(|line| format!("{}\n", line.replace(&format!(" {STABLE} "), &format!(" {suite} "))))
+                .with_context(|| format!("no source with the suite {STABLE} in {}", self.apt.display()))?,
+        };
+        let list = scratch.join("sources.list");
+        fs::write(&list, sources.replace("deb ", "deb-src "))?;
+        let lists = scratch.join("lists");
+        fs::create_dir_all(lists.join("partial"))?;
+        // Lists of its own: those of hw-tests/setup have no sources.
+        let with_sources = || {
+            let mut command = tool("apt-get");
+            command.current_dir(scratch).arg("-c").arg(self.configuration()).arg("-q");
+            command.arg("-o").arg(format!("Dir::Etc::sourcelist={}", list.display()));
+            command.arg("-o").arg(format!("Dir::State::lists={}", lists.display()));
+            command.args(["-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="]);
+            command
+        };
+        run(with_sources().arg("update"))?;
+        run(with_sources().args(["source", "--download-only", name]))?;
+        let archive = fs::read_dir(scratch)?
+            .flatten()
+            .map(|entry| entry.path())
+            .find(|path| {
+                path.to_string_lossy().contains(".orig.tar.")
+                    && path.extension().is_none_or(|end| end != "asc")
+            })
+            .with_context(|| format!("apt-get downloaded no source of {name}"))?;
+        let source = scratch.join("source");
+        fs::create_dir(&source)?;
+        run(tool("tar").args(["-x", "--strip-components=1", "-f"]).arg(archive).arg("-C").arg(&source))?;
+        Ok(source)
     }
 
     fn configuration(&self) -> PathBuf {
