@@ -458,6 +458,14 @@ pub(crate) fn programs() -> Result<PathBuf> {
     )
 }
 
+/// One of the programs of this build.
+///
+/// # Errors
+/// They were not built.
+pub fn built(program: &str) -> Result<PathBuf> {
+    Ok(programs()?.join(program))
+}
+
 /// The deploy ramdisk with this build's agent.
 fn deploy_ramdisk() -> Result<Ramdisk> {
     let workshop = Workshop::open()?;

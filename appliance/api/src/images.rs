@@ -1,23 +1,17 @@
 use crate::Api;
 use crate::answer::{Failed, put};
 use crate::objects::image_name;
+use crate::upload;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bootd::library::{Library, LibraryError};
-use bytes::Bytes;
 use control::{ImageRecord, Intent};
-use http_body_util::BodyExt;
 use image::Terms;
 use serde::Deserialize;
-use std::io::{self, Read};
 use std::sync::Arc;
-use tokio::sync::mpsc;
-
-/// Pieces of an upload that wait to be written.
-const AHEAD: usize = 16;
 
 pub(crate) async fn list(State(api): State<Arc<Api>>) -> Result<Response, Failed> {
     Ok(Json(api.link.ask(|control, _| control.image_views()).await?).into_response())
@@ -34,18 +28,16 @@ pub(crate) async fn import(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
     Query(expected): Query<Expected>,
-    upload: Body,
+    body: Body,
 ) -> Result<Response, Failed> {
     let name = image_name(&name)?;
     let file = expected.sha256.map(|text| format!("sha256:{text}").parse()).transpose();
     let file = file.map_err(|e: boot::NotAWord| Failed::invalid(e.to_string()))?;
     let terms = Terms { max_size: api.most_image, file, ..Terms::default() };
-    let (pieces, received) = mpsc::channel(AHEAD);
+    let (pieces, received) = upload::channel();
     let library = Library::new(&api.images).with_volumes(&api.volumes);
-    let work = tokio::task::spawn_blocking(move || {
-        library.import(Upload { received, rest: Bytes::new(), ended: false }, &terms, &mut |_| {})
-    });
-    let sent = feed(upload, pieces).await;
+    let work = tokio::task::spawn_blocking(move || library.import(received, &terms, &mut |_| {}));
+    let sent = upload::feed(body, pieces).await;
     let done = work.await.map_err(|_| Failed::storage("the import broke off: try again"))?;
     let imported = match (done, sent) {
         (Ok(imported), Ok(())) => imported,
@@ -82,50 +74,6 @@ fn library_failed(error: &LibraryError) -> Failed {
     }
 }
 
-/// Hands the body's pieces to the thread that imports. An end is an end only when the body says so: an empty
-/// piece. Without one the client is gone, and this with it.
-async fn feed(mut upload: Body, pieces: mpsc::Sender<io::Result<Bytes>>) -> Result<(), axum::Error> {
-    while let Some(frame) = upload.frame().await {
-        match frame {
-            Ok(frame) => {
-                let Some(piece) = frame.into_data().ok().filter(|piece| !piece.is_empty()) else { continue };
-                if pieces.send(Ok(piece)).await.is_err() {
-                    // The import gave up, and says why itself. The rest is read away, or the client
-                    // would never come to read our answer.
-                    while let Some(Ok(_)) = upload.frame().await {}
-                    return Ok(());
-                }
-            }
-            Err(e) => {
-                pieces.send(Err(io::Error::other(e.to_string()))).await.ok();
-                return Err(e);
-            }
-        }
-    }
-    pieces.send(Ok(Bytes::new())).await.ok();
-    Ok(())
-}
-
-/// The pieces as something to read, for a thread that may wait.
-struct Upload {
-    received: mpsc::Receiver<io::Result<Bytes>>,
-    rest: Bytes,
-    ended: bool,
-}
-
-impl Read for Upload {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if self.rest.is_empty() && !self.ended {
-            let gone = || io::Error::new(io::ErrorKind::UnexpectedEof, "the client is gone");
-            self.rest = self.received.blocking_recv().ok_or_else(gone)??;
-            self.ended = self.rest.is_empty();
-        }
-        let length = self.rest.len().min(into.len());
-        into[..length].copy_from_slice(&self.rest.split_to(length));
-        Ok(length)
-    }
-}
-
 pub(crate) async fn delete(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
@@ -146,6 +94,3 @@ pub(crate) async fn delete(
     }
     Ok(StatusCode::NO_CONTENT)
 }
-
-#[cfg(test)]
-mod tests;

@@ -27,11 +27,13 @@
 //! This crate knows nothing of how anything is done, and keeps no state of its own.
 
 mod answer;
+mod appliance;
 mod events;
 mod images;
 mod link;
 mod objects;
 mod scrub;
+mod upload;
 mod volumes;
 
 pub use link::{Ask, Gone, Link};
@@ -62,6 +64,8 @@ pub struct Api {
     pub volumes: PathBuf,
     /// The directory of config drives.
     pub drives: PathBuf,
+    /// The directory of bundles that were sent and are not installed yet.
+    pub bundles: PathBuf,
     /// The largest disk that an image may describe, in octets.
     pub most_image: u64,
 }
@@ -89,12 +93,15 @@ pub fn router(api: Api) -> Router {
         .route("/v1/switches", get(objects::switches))
         .route("/v1/switches/{name}", put(objects::put_switch).delete(objects::delete_switch))
         .route("/v1/images", get(images::list))
+        .route("/v1/appliance", get(appliance::show))
+        .route("/v1/appliance/reset", post(appliance::reset))
         .route("/v1/scrub", post(scrub::scrub))
         .route("/v1/discovered", get(objects::discovered))
         .route("/v1/events", get(events::events))
         .layer(DefaultBodyLimit::max(MOST_JSON));
     let uploads = Router::new()
         .route("/v1/images/{name}", put(images::import).delete(images::delete))
+        .route("/v1/appliance/update", put(appliance::update))
         .layer(DefaultBodyLimit::disable());
     v1.merge(uploads)
         .layer(middleware::from_fn_with_state(api.clone(), authorize))

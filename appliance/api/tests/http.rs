@@ -37,6 +37,7 @@ fn stage() -> Stage {
         images: files.path().join("images"),
         volumes: files.path().join("volumes"),
         drives: files.path().join("drives"),
+        bundles: files.path().join("bundles"),
         most_image: 64 << 20,
     };
     let (bound, told) = sync_channel(1);
@@ -106,6 +107,18 @@ fn nobody_gets_in_without_the_token_and_is_told_where_it_is() {
     }
     assert_eq!(stage.call("GET", "/v1/nodes", "").0, 200);
     assert_eq!(stage.call_as("", "GET", "/v1/health", "").0, 200);
+}
+
+#[test]
+fn an_appliance_that_is_no_image_takes_no_update_and_says_what_to_do() {
+    let stage = stage();
+    let (status, answer) = stage.call("PUT", "/v1/appliance/update", "a bundle");
+    assert_eq!(status, 409);
+    assert!(text(&answer).contains("as they were installed"), "{answer}");
+    assert_eq!(stage.call("PUT", "/v1/appliance/update?restart=soon", "").0, 400);
+    let (status, answer) = stage.call("GET", "/v1/appliance", "");
+    assert_eq!((status, &answer["box"], &answer["update"]), (200, &Value::Null, &Value::Null));
+    assert_eq!(stage.call("POST", "/v1/appliance/reset", "").0, 409);
 }
 
 #[test]

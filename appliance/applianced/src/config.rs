@@ -48,6 +48,9 @@ pub(crate) struct Appliance {
     /// system is good. None: nobody is told.
     #[serde(default)]
     pub(crate) good: Vec<String>,
+    /// Whether this is the appliance's image: two slots, and a service that updates them.
+    #[serde(default)]
+    pub(crate) image: bool,
 }
 
 fn most_image_gib() -> u64 {
@@ -125,6 +128,11 @@ impl Config {
         self.data("logs")
     }
 
+    /// Bundles that were sent and are not installed yet.
+    pub(crate) fn bundles(&self) -> PathBuf {
+        self.data("bundles")
+    }
+
     pub(crate) fn token(&self) -> PathBuf {
         self.data("token")
     }
@@ -154,6 +162,7 @@ impl Config {
             http_port: 80,
             tftp_port: 69,
             kernel_args: self.appliance.kernel_args.clone(),
+            image: self.appliance.image,
             patience: self.patience,
         }
     }

@@ -54,7 +54,7 @@ pub(crate) fn run(config: &Config) -> Result<()> {
     {
         let _entered = runtime.enter();
         let (heard, mut lines) = mpsc::channel::<Heard>(QUEUE);
-        plans.connect(|hand| config.socket(hand), &heard);
+        plans.connect(config.appliance.image, |hand| config.socket(hand), &heard);
         let to_control = inputs.clone();
         // A thread of its own: control may be busy writing, and waiting for it must not hold up a socket.
         std::thread::Builder::new()
@@ -76,6 +76,7 @@ pub(crate) fn run(config: &Config) -> Result<()> {
         images: config.images(),
         volumes: config.volumes(),
         drives: config.drives(),
+        bundles: config.bundles(),
         most_image: config.appliance.most_image_gib << 30,
     };
     let library = Library::new(config.images()).with_volumes(config.volumes());

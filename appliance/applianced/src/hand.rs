@@ -26,7 +26,7 @@ pub(crate) fn switch(config: &Config) -> Result<()> {
     })
 }
 
-fn run<P, F, W>(
+pub(crate) fn run<P, F, W>(
     config: &Config,
     hand: &'static str,
     work: impl FnOnce(watch::Receiver<P>, mpsc::Sender<F>) -> W,

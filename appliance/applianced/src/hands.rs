@@ -102,6 +102,7 @@ pub(crate) struct PlanSenders {
     iscsi: watch::Sender<Option<(Generation, boot::IscsiPlan)>>,
     power: watch::Sender<Option<(Generation, rack::PowerPlan)>>,
     switch: watch::Sender<Option<(Generation, rack::SwitchPlan)>>,
+    host: watch::Sender<Option<(Generation, rack::HostPlan)>>,
 }
 
 impl PlanSenders {
@@ -113,11 +114,12 @@ impl PlanSenders {
             iscsi: watch::Sender::new(None),
             power: watch::Sender::new(None),
             switch: watch::Sender::new(None),
+            host: watch::Sender::new(None),
         }
     }
 
-    /// Starts a task per hand, in the runtime that is entered.
-    pub(crate) fn connect(&self, socket: impl Fn(&str) -> PathBuf, heard: &mpsc::Sender<Heard>) {
+    /// Starts a task per hand, in the runtime that is entered; one for the box itself on an `image` only.
+    pub(crate) fn connect(&self, image: bool, socket: impl Fn(&str) -> PathBuf, heard: &mpsc::Sender<Heard>) {
         let socket = |hand: Hand| socket(hand.name());
         let heard = || heard.clone();
         tokio::spawn(keep(Hand::Dhcp, socket(Hand::Dhcp), self.dhcp.subscribe(), heard(), Heard::Dhcp));
@@ -132,6 +134,9 @@ impl PlanSenders {
             heard(),
             Heard::Switch,
         ));
+        if image {
+            tokio::spawn(keep(Hand::Host, socket(Hand::Host), self.host.subscribe(), heard(), Heard::Host));
+        }
     }
 
     /// A hand's plan changed.
@@ -143,6 +148,7 @@ impl PlanSenders {
             Hand::Iscsi => drop(self.iscsi.send_replace(Some((generation, plans.iscsi.clone())))),
             Hand::Power => drop(self.power.send_replace(Some((generation, plans.power.clone())))),
             Hand::Switch => drop(self.switch.send_replace(Some((generation, plans.switch.clone())))),
+            Hand::Host => drop(self.host.send_replace(Some((generation, plans.host.clone())))),
         }
     }
 }

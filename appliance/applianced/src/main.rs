@@ -6,11 +6,13 @@
 //! | `control` | the one that decides: store, rules, API |
 //! | `power` | the hand that talks to BMCs |
 //! | `switch` | the hand that talks to switches |
+//! | `host` | the hand that updates the box, on the appliance's image |
 
 mod config;
 mod control_service;
 mod hand;
 mod hands;
+mod host_hand;
 mod inherited;
 mod table;
 
@@ -42,6 +44,8 @@ enum Process {
     Power,
     /// Talks to switches. Started by the supervisor.
     Switch,
+    /// Updates the box. Started by the supervisor, on the appliance's image.
+    Host,
     /// Reads the configuration, says what is wrong with it, and ends.
     CheckConfig,
 }
@@ -59,6 +63,7 @@ fn start() -> Result<()> {
         Process::Control => control_service::run(&config),
         Process::Power => hand::power(&config),
         Process::Switch => hand::switch(&config),
+        Process::Host => host_hand::run(&config),
         Process::CheckConfig => {
             println!("{} is in order", command.config.display());
             Ok(())

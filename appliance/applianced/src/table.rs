@@ -20,6 +20,16 @@ enum User {
     Iscsi,
 }
 
+/// What writing a slot takes: RAUC mounts the bundle and makes it its own, and init is told to restart.
+const HOST: [Capability; 6] = [
+    Capability::CAP_SYS_ADMIN,
+    Capability::CAP_DAC_OVERRIDE,
+    Capability::CAP_CHOWN,
+    Capability::CAP_FOWNER,
+    Capability::CAP_LEASE,
+    Capability::CAP_KILL,
+];
+
 /// Makes the directories, and the table of services. As root every service gets its own user and only the
 /// capabilities it needs; otherwise all run as we do, and the boot services will say what they cannot.
 pub(crate) fn prepare(config: &Config, config_path: &Path) -> Result<Vec<Service>> {
@@ -100,6 +110,26 @@ pub(crate) fn prepare(config: &Config, config_path: &Path) -> Result<Vec<Service
             environment: Vec::new(),
             privilege: privilege(user, &[], 256),
             sockets: vec![Socket::Unix(config.socket(name), root.then_some((0, first)))],
+        });
+    }
+    if config.appliance.image {
+        directory(&config.bundles(), User::Control, 0o750)?;
+        let run_dir = config.appliance.run.join("host");
+        fs::create_dir_all(&run_dir).with_context(|| format!("cannot make {}", run_dir.display()))?;
+        own(&run_dir, root.then_some((0, first)), 0o700)?;
+        table.push(Service {
+            name: "host",
+            program: here.clone(),
+            arguments: vec!["--config".into(), config_text.clone(), "host".into()],
+            environment: Vec::new(),
+            // Root, but no more of it than this.
+            privilege: root.then(|| Privilege {
+                user: 0,
+                group: first,
+                capabilities: HOST.to_vec(),
+                memory: Some(256 << 20),
+            }),
+            sockets: vec![Socket::Unix(config.socket("host"), root.then_some((0, first)))],
         });
     }
     table.push(Service {

@@ -79,6 +79,15 @@ pub enum Intent {
     DeleteSwitch(SwitchName),
     /// An image was imported.
     PutImage(ImageRecord),
+    /// The box is updated.
+    Update {
+        /// The bundle's file.
+        bundle: String,
+        /// Whether the box starts again by itself.
+        restart: bool,
+    },
+    /// The box is to be as it was flashed: all that it keeps is wiped.
+    Reset,
     /// An image is forgotten; its octets may be removed when nobody else names them.
     DeleteImage(ImageName),
 }
@@ -155,12 +164,14 @@ impl<S: Store> Control<S> {
             Intent::DeleteSwitch(name) => self.delete_switch(&name, now),
             Intent::PutImage(image) => self.put_image(image, now),
             Intent::DeleteImage(name) => self.delete_image(&name, now),
+            Intent::Update { bundle, restart } => self.put_update(bundle, restart, now),
+            Intent::Reset => self.reset_appliance(),
         }?;
         self.walk(now);
         Ok(done)
     }
 
-    fn keep(&mut self, batch: Batch) -> Result<(), Refusal> {
+    pub(crate) fn keep(&mut self, batch: Batch) -> Result<(), Refusal> {
         let refused = |e: store::StoreError| Refusal {
             kind: RefusalKind::Storage,
             text: format!("the appliance cannot write this down, so it is not done: {e}"),

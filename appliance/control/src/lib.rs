@@ -8,7 +8,7 @@
 //! ```text
 //!   intent ─┐                        ┌─► refusal or done
 //!   fact ───┼─► handle_* ─► commit ──┤
-//!   timeout ┘      │   ▲             └─► poll_plan: dhcp, tftp, http, iscsi, power, switch
+//!   timeout ┘      │   ▲             └─► poll_plan: dhcp, tftp, http, iscsi, power, switch, host
 //!                  ▼   │
 //!            deploy::consider(journey, sight)
 //! ```
@@ -16,6 +16,7 @@
 //! This crate knows nothing of sockets, processes, HTTP or files.
 
 mod address;
+mod appliance;
 mod discover;
 mod drive;
 mod event;
@@ -29,6 +30,7 @@ mod site;
 mod view;
 mod walk;
 
+pub use appliance::{ApplianceView, UpdateView};
 pub use drive::{ConfigDriveError, config_drive};
 pub use event::{Event, StepEnded, Subject};
 pub use intent::{Done, Intent, Refusal, RefusalKind};
@@ -61,6 +63,9 @@ pub struct Control<S> {
     images: BTreeMap<rack::ImageName, ImageRecord>,
     volumes: BTreeMap<boot::VolumeId, VolumeRecord>,
     discovered: BTreeMap<boot::Mac, Discovered>,
+    update: Option<record::UpdateRecord>,
+    /// Whether the box is to be as it was flashed.
+    reset: bool,
     generations: Generations,
     facts: Facts,
     last: Plans,
@@ -102,6 +107,7 @@ impl<S: Store> Control<S> {
             named(&store, |network: &record::NetworkRecord| network.0.name.clone())?;
         let switches: BTreeMap<_, record::SwitchRecord> =
             named(&store, |switch: &record::SwitchRecord| switch.0.name.clone())?;
+        let update = store.get_as::<record::UpdateRecord>(appliance::KEY)?;
         let generations = store.get_as::<Generations>("plans")?.unwrap_or_default();
         let mut control = Control {
             store,
@@ -113,6 +119,8 @@ impl<S: Store> Control<S> {
             images,
             volumes,
             discovered,
+            update,
+            reset: false,
             generations,
             facts: Facts::default(),
             last: Plans::default(),

@@ -10,8 +10,8 @@ use boot::{
 use core::fmt;
 use deploy::{Deployment, Journey, Offer, Place, Work, leg};
 use rack::{
-    BmcPlan, BootDevice, BootWish, Firmware, NetworkDhcp, NetworkSpec, PortWish, Power, PowerPlan, PowerWish,
-    ProvisionState, Purpose, SwitchEntry, SwitchPlan,
+    BmcPlan, BootDevice, BootWish, Firmware, HostPlan, NetworkDhcp, NetworkSpec, PortWish, Power, PowerPlan,
+    PowerWish, ProvisionState, Purpose, SwitchEntry, SwitchPlan,
 };
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -33,11 +33,14 @@ pub enum Hand {
     Power,
     /// Switches.
     Switch,
+    /// The box itself.
+    Host,
 }
 
 impl Hand {
     /// All of them.
-    pub const ALL: [Hand; 6] = [Hand::Dhcp, Hand::Tftp, Hand::Http, Hand::Iscsi, Hand::Power, Hand::Switch];
+    pub const ALL: [Hand; 7] =
+        [Hand::Dhcp, Hand::Tftp, Hand::Http, Hand::Iscsi, Hand::Power, Hand::Switch, Hand::Host];
 
     /// As it stands in messages and in the name of its socket.
     pub fn name(self) -> &'static str {
@@ -48,6 +51,7 @@ impl Hand {
             Hand::Iscsi => "iscsi",
             Hand::Power => "power",
             Hand::Switch => "switch",
+            Hand::Host => "host",
         }
     }
 }
@@ -73,6 +77,8 @@ pub struct Plans {
     pub power: PowerPlan,
     /// Switches.
     pub switch: SwitchPlan,
+    /// The box itself.
+    pub host: HostPlan,
 }
 
 const IPXE_BIOS: &str = "undionly.kpxe";
@@ -92,6 +98,7 @@ impl<S: Store> Control<S> {
             (Hand::Iscsi, plans.iscsi != self.last.iscsi),
             (Hand::Power, plans.power != self.last.power),
             (Hand::Switch, plans.switch != self.last.switch),
+            (Hand::Host, plans.host != self.last.host),
         ];
         let mut generations = self.generations.clone();
         let mut due = Vec::new();
@@ -127,6 +134,7 @@ impl<S: Store> Control<S> {
             iscsi: self.iscsi(&served),
             power: PowerPlan { bmcs: self.nodes.values().map(bmc).collect() },
             switch: self.switch(),
+            host: self.host(),
         }
     }
 

@@ -1,6 +1,6 @@
 use boot::{Architecture, Attempt, Digest, Generation, Mac, NodeName, VolumeId, VolumeSource};
 use deploy::{Deployment, Failure, Goal, Journey};
-use rack::{ImageName, NetworkName, NetworkSpec, NodeSpec, ProvisionState, SwitchSpec};
+use rack::{ImageName, NetworkName, NetworkSpec, NodeSpec, ProvisionState, Stage, SwitchSpec};
 use sansio::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -155,6 +155,28 @@ pub struct Discovered {
     pub uuid: Option<String>,
 }
 record!(Discovered, Discovered);
+
+/// The update of the box that was last asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UpdateRecord {
+    pub(crate) number: u64,
+    /// The bundle's file.
+    pub(crate) bundle: String,
+    /// Whether the box starts again by itself.
+    pub(crate) restart: bool,
+    /// When it was asked for.
+    pub(crate) asked: Time,
+    /// How far it came, as last written down.
+    pub(crate) stage: Option<Stage>,
+}
+record!(UpdateRecord, Setting);
+
+impl UpdateRecord {
+    /// Whether nothing more is to be done.
+    pub(crate) fn is_over(&self) -> bool {
+        self.stage.as_ref().is_some_and(Stage::is_final)
+    }
+}
 
 /// The numbers of the plans that were last given out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

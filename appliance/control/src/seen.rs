@@ -1,3 +1,4 @@
+use crate::appliance::HostFacts;
 use crate::{Control, Discovered, Hand, NodeRecord};
 use agent_proto::Status;
 use boot::{
@@ -5,7 +6,9 @@ use boot::{
     SessionState, TftpFact, Up, VolumeId, VolumeState,
 };
 use deploy::{AgentSight, ClientSight, Journey, Place, PortSight, Sight, VolumeSight, leg};
-use rack::{DeployInterface, NetworkSpec, PortFact, PowerFact, Purpose, SwitchFact, SwitchName, SwitchPort};
+use rack::{
+    DeployInterface, HostFact, NetworkSpec, PortFact, PowerFact, Purpose, SwitchFact, SwitchName, SwitchPort,
+};
 use sansio::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use store::Store;
@@ -28,6 +31,8 @@ pub enum Heard {
     Power(Up<PowerFact>),
     /// A line of the switch hand.
     Switch(Up<SwitchFact>),
+    /// A line of the host hand.
+    Host(Up<HostFact>),
     /// The hand is off the line.
     Away(Hand),
 }
@@ -51,6 +56,7 @@ pub(crate) struct Facts {
     targets: BTreeMap<Iqn, (Vec<IscsiSession>, Option<String>)>,
     pushes: BTreeMap<Attempt, PushState>,
     troubles: BTreeMap<(Hand, String), String>,
+    host: HostFacts,
 }
 
 /// One hand's connection.
@@ -65,6 +71,10 @@ pub(crate) struct HandLine {
 impl Facts {
     pub(crate) fn hand(&self, hand: Hand) -> HandLine {
         self.hands.get(&hand).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn host(&self) -> &HostFacts {
+        &self.host
     }
 
     pub(crate) fn port(&self, link: &rack::LocalLink) -> Option<&PortFact> {
@@ -121,6 +131,7 @@ impl Facts {
                 self.drifted.clear();
                 self.switches.clear();
             }
+            Hand::Host => self.host = HostFacts::default(),
         }
         self.troubles.retain(|(of, _), _| *of != hand);
     }
@@ -219,6 +230,11 @@ impl<S: Store> Control<S> {
                 }
                 None => {}
             },
+            Heard::Host(up) => {
+                if let Some(row) = self.facts.line(Hand::Host, up) {
+                    self.facts.host.note(row.fact);
+                }
+            }
         }
     }
 

@@ -28,6 +28,8 @@ pub struct Site {
     pub tftp_port: u16,
     /// Added to the ramdisk's kernel command line.
     pub kernel_args: String,
+    /// Whether the appliance is its image, with two slots and a host hand.
+    pub image: bool,
     /// How long to wait for what.
     pub patience: Patience,
 }

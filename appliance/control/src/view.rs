@@ -334,7 +334,11 @@ impl<S: Store> Control<S> {
         };
         StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            hands: Hand::ALL.into_iter().map(hand).collect(),
+            hands: Hand::ALL
+                .into_iter()
+                .filter(|hand| *hand != Hand::Host || self.site.image)
+                .map(hand)
+                .collect(),
             store_trouble: self.trouble.clone(),
             newest_event: self.newest_event().0,
             nodes: self.nodes.len(),

@@ -12,7 +12,7 @@ const MOST_STEPS: usize = 16;
 impl<S: Store> Control<S> {
     /// Looks at every journey and goes on where it can.
     pub(crate) fn walk(&mut self, now: Time) {
-        let settled = self.settle(now);
+        let settled = self.settle(now).and(self.settle_update(now));
         let mut deadline = None::<Time>;
         let mut sooner = |time: Time| deadline = Some(deadline.map_or(time, |d| d.min(time)));
         let travelling: Vec<NodeName> = self

@@ -234,6 +234,14 @@ fn random_guid() -> Result<Uuid> {
     Ok(uuid::Builder::from_random_bytes(octets).into_uuid())
 }
 
+/// The box is to be as it was flashed from its next start on.
+///
+/// # Errors
+/// The file system's.
+pub fn mark_reset() -> std::io::Result<()> {
+    keep(Path::new("/data/.reset"), b"", 0o600)
+}
+
 /// Writes a file so that after a power cut it is the old one or the new one.
 ///
 /// # Errors

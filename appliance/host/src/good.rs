@@ -1,90 +1,117 @@
-//! The end of a boot on trial: the running slot has proved itself, and the boot loader is told.
+//! The end of a boot on trial: the running slot has proved itself, and the boot loader is told; or it has not.
 //!
-//! GRUB counts a boot before it makes it (`TRY=1`), and passes over a slot that is being tried. So a system
-//! that never comes to say that it is good is left at the next start, by power or by watchdog.
+//! GRUB counts a start before it makes it (`TRY`), and passes over a slot on trial that was started once. So a
+//! system that never comes to say that it is good is left at the next start: by power, by watchdog, or by
+//! [`watch`], which init starts beside the supervisor.
 
 use crate::{
-    grubenv::Block,
-    slot::{self, Disk, Named},
+    clock,
+    console::say,
+    esp::{self, Did, Esp},
+    slot::{self, Named, Place},
+    trial, update,
 };
 use anyhow::{Context as _, Result};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use std::{
-    fs::{self, OpenOptions},
-    os::unix::fs::FileExt as _,
-    path::Path,
+use nix::{
+    sys::{
+        reboot::{RebootMode, reboot},
+        signal::{Signal, kill},
+    },
+    unistd::{Pid, sync},
 };
+use rack::Slot;
+use std::{convert::Infallible, fs, thread, time::Duration};
 
-/// The name of the ESP in the partition table; its number is another on arm64.
-const ESP: &str = "esp";
-const PLACE: &str = "/run/kiln/esp";
-/// Below the ESP.
-const FILE: &str = "grub/grubenv";
+/// A new system that has not proved itself by then is left: its services may wait for a clock, a lease, a disk.
+/// `kiln.trial=SECONDS` on the kernel's command line says otherwise.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How often is looked.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long init has to end everything.
+const FAREWELL: Duration = Duration::from_secs(60);
 
-/// Whether something had to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Did {
-    /// It was so.
-    Already,
-    /// It is so now.
-    Changed,
+/// The slot that runs, and where it is.
+///
+/// # Errors
+/// This is no system that a slot booted.
+pub fn running() -> Result<(Slot, Place)> {
+    let cmdline = fs::read_to_string("/proc/cmdline").context("no /proc/cmdline")?;
+    let named = Named::read(&cmdline)?;
+    let place = slot::find(named.root).context("the slot's partition is gone")?;
+    Ok((Slot::named(&named.slot).context("kiln.slot= is neither A nor B")?, place))
 }
 
 /// Tells the boot loader that the running slot is good.
 ///
 /// # Errors
 /// This is no system that a slot booted, or the ESP cannot be read or written.
-pub fn good() -> Result<(String, Did)> {
-    let cmdline = fs::read_to_string("/proc/cmdline").context("no /proc/cmdline")?;
-    let named = Named::read(&cmdline)?;
-    let place = slot::find(named.root).context("the slot's partition is gone")?;
-    let esp = Disk::of(&place.disk).and_then(|disk| disk.named(ESP));
-    let esp = esp.with_context(|| format!("{} has no ESP", place.disk.display()))?;
-    let mounted = Mounted::at(&esp.device, Path::new(PLACE))?;
-    let did = mark(&mounted.0.join(FILE), &named.slot)?;
-    Ok((named.slot, did))
+pub fn good() -> Result<(Slot, Did)> {
+    let (slot, place) = running()?;
+    let esp = Esp::of(&place)?;
+    let was_on_trial = trial::on_trial(&esp::variables(&esp.grubenv())?) == Some(slot);
+    let did = esp::change(&esp.grubenv(), |block| trial::pass(block, slot))?;
+    if was_on_trial {
+        update::passed(slot);
+    }
+    Ok((slot, did))
 }
 
-/// Sets a slot's `OK` to 1 and its `TRY` to 0, in place: GRUB knows the file by the sectors it is in.
+/// Where the running slot is on trial: waits until it is good, and goes back to the other slot when it is not in
+/// time.
 ///
 /// # Errors
-/// The file system's.
-pub fn mark(file: &Path, slot: &str) -> Result<Did> {
-    let failed = || format!("the boot loader's {} cannot be changed", file.display());
-    let there = fs::read(file).with_context(failed)?;
-    // GRUB passes over a block that is none, and boots all the same: it is made anew.
-    let mut block = Block::parse(&there).unwrap_or_default();
-    block.set(&format!("{slot}_OK"), "1");
-    block.set(&format!("{slot}_TRY"), "0");
-    let octets = block.octets()?;
-    if octets == there {
-        return Ok(Did::Already);
+/// As [`good`].
+pub fn watch() -> Result<()> {
+    let (slot, place) = running()?;
+    let is_on_trial = || -> Result<bool> {
+        let esp = Esp::of(&place)?;
+        Ok(trial::on_trial(&esp::variables(&esp.grubenv())?) == Some(slot))
+    };
+    if !is_on_trial()? {
+        return Ok(());
     }
-    let open = OpenOptions::new().write(true).open(file).with_context(failed)?;
-    open.write_all_at(&octets, 0).and_then(|()| open.sync_all()).with_context(failed)?;
-    Ok(Did::Changed)
+    let patience = patience(&fs::read_to_string("/proc/cmdline").context("no /proc/cmdline")?);
+    let seconds = patience.as_secs();
+    say(&format!(
+        "slot {slot} is on trial: in {seconds} s its services have been ready for a minute, or the box goes back"
+    ));
+    let until = clock::now() + patience;
+    while clock::now() < until {
+        if update::has_passed(slot) {
+            return Ok(());
+        }
+        thread::park_timeout(LOOK);
+    }
+    if !is_on_trial()? {
+        return Ok(());
+    }
+    let why = format!("its services were not all ready for a minute within {seconds} s");
+    esp::change(&Esp::of(&place)?.grubenv(), |block| trial::fail(block, slot))?;
+    update::failed(slot, &why);
+    say(&format!("slot {slot} failed its trial: {why}; the box goes back to slot {}", slot.other()));
+    match restart()? {}
 }
 
-/// A file system that is mounted until this is dropped.
-struct Mounted<'a>(&'a Path);
-
-impl Mounted<'_> {
-    fn at<'a>(device: &Path, place: &'a Path) -> Result<Mounted<'a>> {
-        fs::create_dir_all(place).with_context(|| format!("{} cannot be made", place.display()))?;
-        // One who was ended in the middle left it.
-        let _ = umount2(place, MntFlags::MNT_DETACH);
-        let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_SYNCHRONOUS;
-        mount(Some(device), place, Some("vfat"), flags, Some("umask=077"))
-            .with_context(|| format!("the ESP {} cannot be mounted", device.display()))?;
-        Ok(Mounted(place))
-    }
+/// How long a trial takes at most.
+fn patience(cmdline: &str) -> Duration {
+    let said = cmdline.split_ascii_whitespace().filter_map(|word| word.strip_prefix("kiln.trial="));
+    said.filter_map(|seconds| seconds.parse().ok()).next_back().map_or(PATIENCE, Duration::from_secs)
 }
 
-impl Drop for Mounted<'_> {
-    fn drop(&mut self) {
-        // Everything in it is written: what stays mounted does no harm.
-        let _ = umount2(self.0, MntFlags::MNT_DETACH);
+/// Starts the box again, by init, which ends the services first.
+///
+/// # Errors
+/// When that is not for us to do.
+pub fn restart() -> Result<Infallible> {
+    // busybox's init starts the machine again on this signal.
+    kill(Pid::from_raw(1), Signal::SIGTERM).context("init cannot be told to start the box again")?;
+    let until = clock::now() + FAREWELL;
+    while clock::now() < until {
+        thread::park_timeout(LOOK);
     }
+    say("init did not start the box again: it is done without it");
+    sync();
+    reboot(RebootMode::RB_AUTOBOOT).context("the box cannot be started again")
 }
 
 #[cfg(test)]

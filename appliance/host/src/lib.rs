@@ -5,7 +5,8 @@
 //!      │                 dm-verity ([`verity`]), the new root
 //!      └─► init of the slot ─► [`start`]   [`data`], the configuration ([`search`], [`config`]),
 //!                  │                       the [`network`] ([`links`], [`rtnl`]), what [`services`] read
-//!                  └─► applianced supervisor, respawned ─► [`good`], when all services were ready for a minute
+//!                  ├─► applianced supervisor, respawned ─► [`good`], when all services were ready for a minute
+//!                  └─► [`good::watch`], where the slot is on [`trial`] after an [`update`]
 //! ```
 //!
 //! Whatever is wrong is said on the console with what to do, stands in the [`report`], and keeps nothing
@@ -17,6 +18,7 @@ pub mod clock;
 pub mod config;
 pub mod console;
 pub mod data;
+pub mod esp;
 pub mod good;
 pub mod gpt;
 pub mod grubenv;
@@ -31,4 +33,6 @@ pub mod search;
 pub mod services;
 pub mod slot;
 pub mod start;
+pub mod trial;
+pub mod update;
 pub mod verity;

@@ -1,14 +1,9 @@
 //! `host`: brings the box up. It is `/init` of the initramfs; in the slot it is started by init.
 
-use host::{
-    clock,
-    config::Config,
-    good::{self, Did},
-    init, modules, start,
-};
+use host::{clock, config::Config, esp::Did, good, grubenv, init, modules, start};
 use std::{env, fs, process::ExitCode};
 
-const USAGE: &str = "usage: host start | stop | good | status | check FILE";
+const USAGE: &str = "usage: host start | stop | good | trial | status | check FILE";
 
 fn main() -> ExitCode {
     clock::now();
@@ -16,6 +11,9 @@ fn main() -> ExitCode {
     let name = args.next().unwrap_or_default();
     if name.ends_with("/modprobe") {
         return ExitCode::from(modules::modprobe(args));
+    }
+    if name == "grub-editenv" || name.ends_with("/grub-editenv") {
+        return said(grubenv::edit(args));
     }
     if name.ends_with("/init") {
         init::run();
@@ -25,6 +23,7 @@ fn main() -> ExitCode {
         (Some("start"), None) => start::start(),
         (Some("stop"), None) => start::stop(),
         (Some("good"), None) => return said(told_good()),
+        (Some("trial"), None) => return said(good::watch()),
         (Some("status"), None) => return said(start::status().map(|text| print!("{text}"))),
         (Some("check"), Some(file)) => return check(&file),
         // The kernel's own request for a module: -q -- NAME.

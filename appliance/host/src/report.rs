@@ -1,8 +1,8 @@
 //! What was found and done, for people at the console and for the API: `/run/kiln/host.json`.
 
 use crate::{config::Fault, data::Data, links::Link};
-use serde::Serialize;
-use std::path::PathBuf;
+use serde::{Deserialize, Serialize};
+use std::{fs, path::PathBuf};
 
 /// Where it is.
 pub const FILE: &str = "/run/kiln/host.json";
@@ -79,6 +79,17 @@ impl Report {
         }
         text
     }
+}
+
+/// What was wrong when the box started, as its report says.
+pub fn troubles() -> Vec<String> {
+    /// Of a report, what is asked for here.
+    #[derive(Deserialize)]
+    struct Told {
+        troubles: Vec<String>,
+    }
+    let told = fs::read(FILE).ok().and_then(|text| serde_json::from_slice::<Told>(&text).ok());
+    told.map(|told| told.troubles).unwrap_or_default()
 }
 
 /// What to do with a box without a configuration.

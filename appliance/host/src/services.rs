@@ -38,6 +38,7 @@ struct WrittenAppliance<'a> {
     api: String,
     first_user: u32,
     good: [&'static str; 2],
+    image: bool,
     #[serde(flatten)]
     given: Appliance,
 }
@@ -84,6 +85,7 @@ pub fn text(config: Option<&Config>, api: SocketAddrV4) -> Result<String> {
             api: api.to_string(),
             first_user: FIRST_USER,
             good: ["/usr/bin/host", "good"],
+            image: true,
             given: config.map(|config| config.appliance.clone()).unwrap_or_default(),
         },
         // A network's interface is called as the network.

@@ -167,25 +167,33 @@ impl Disk {
     }
 }
 
-/// Reads a slot's seal.
+/// Reads a slot's seal; a root hash on the command line counts instead of its own.
 ///
 /// # Errors
 /// Says what is wrong with the slot.
 pub fn seal(place: &Place, named: &Named) -> Result<Seal> {
-    let device = place.device.display();
-    let mut file = File::open(&place.device).with_context(|| format!("{device} cannot be opened"))?;
-    let mut head = [0; seal::HEAD];
-    file.read_exact(&mut head).with_context(|| format!("{device} cannot be read"))?;
-    let damaged = || format!("slot {} on {device} is damaged", named.slot);
-    let blocks = seal::data_blocks(&head).with_context(damaged)?;
-    let mut block = vec![0; BLOCK as usize];
-    let at = blocks.checked_mul(BLOCK).context("its squashfs says it is endless").with_context(damaged)?;
-    file.read_exact_at(&mut block, at).context("it ends before its seal").with_context(damaged)?;
-    let mut seal = Seal::parse(&block, blocks).with_context(damaged)?;
+    let damaged = || format!("slot {} on {} is damaged", named.slot, place.device.display());
+    let mut seal = seal_of(place).with_context(damaged)?;
     if let Some(root) = &named.verity {
         seal.root = root.clone();
     }
     Ok(seal)
+}
+
+/// Reads the seal of what is in a partition.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn seal_of(place: &Place) -> Result<Seal> {
+    let device = place.device.display();
+    let mut file = File::open(&place.device).with_context(|| format!("{device} cannot be opened"))?;
+    let mut head = [0; seal::HEAD];
+    file.read_exact(&mut head).with_context(|| format!("{device} cannot be read"))?;
+    let blocks = seal::data_blocks(&head)?;
+    let mut block = vec![0; BLOCK as usize];
+    let at = blocks.checked_mul(BLOCK).context("its squashfs says it is endless")?;
+    file.read_exact_at(&mut block, at).context("it ends before its seal")?;
+    Ok(Seal::parse(&block, blocks)?)
 }
 
 mod ioctl {

@@ -1,5 +1,6 @@
 //! `kiln`: the operator's command line. It knows the API and nothing else.
 
+mod appliance;
 mod client;
 mod image;
 mod journey;
@@ -43,6 +44,9 @@ enum Output {
 
 #[derive(Subcommand)]
 enum What {
+    /// The box that the appliance runs on.
+    #[command(subcommand)]
+    Appliance(appliance::Appliance),
     /// Servers.
     #[command(subcommand)]
     Node(node::Node),
@@ -83,6 +87,7 @@ fn run(command: Command) -> Result<()> {
     let client = Client::new(&command.url, &command.token_file)?;
     let output = command.output;
     match command.what {
+        What::Appliance(appliance) => appliance::run(&client, output, appliance),
         What::Node(node) => node::run(&client, output, node),
         What::Image(image) => image::run(&client, output, image),
         What::Volume(volume) => volume::run(&client, output, volume),

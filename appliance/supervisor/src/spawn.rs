@@ -98,7 +98,8 @@ fn drop_privilege(privilege: &Privilege) -> io::Result<()> {
     setgroups(&[group])?;
     setresgid(group, group, group)?;
     setresuid(user, user, user)?;
-    for set in [CapSet::Permitted, CapSet::Effective, CapSet::Inheritable] {
+    // What is effective must be permitted: for root, whose change of user takes nothing away, it goes first.
+    for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
         caps::set(None, set, &wanted).map_err(failed)?;
     }
     caps::set(None, CapSet::Ambient, &wanted).map_err(failed)?;

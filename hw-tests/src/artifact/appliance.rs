@@ -9,6 +9,9 @@
 //!   (5 data     the rest of the box's disk: made by the box at its first boot)
 //! ```
 //!
+//! kiln-VERSION.raucb is the slot image once more, signed, as an appliance takes it for an update: made where
+//! somebody is there to sign it.
+//!
 //! Made of Debian's packages and our static programs with plain file operations: no root, no loop device, no
 //! mount. Identifiers and times are fixed: the same inputs give the same octets.
 
@@ -22,8 +25,9 @@ use super::cpio::Archive;
 use super::debian::{Mirror, Package, installed};
 use super::kernel::KernelTree;
 use super::workshop::{Key, deliver};
-use super::{Flavour, Workshop};
+use super::{Flavour, Workshop, rauc};
 
+mod bundle;
 pub mod disk;
 pub mod grub;
 mod host;
@@ -31,11 +35,12 @@ mod libraries;
 mod root;
 mod slot;
 
+pub use bundle::Signer;
 pub use disk::{ESP_OFFSET, SLOT_OFFSETS};
 pub use slot::{BLOCK, BOUND, Seal};
 
 /// Raise it when what the same inputs give changes.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 /// The packages whose tools shape the image, for its key.
 const TOOLS: [&str; 12] = [
     "binutils",
@@ -110,6 +115,8 @@ pub struct Recipe<'a> {
     pub programs: &'a Programs,
     /// What it says it is.
     pub release: &'a Release,
+    /// Who signs its updates; none: it takes none.
+    pub signer: Option<&'a Signer>,
     /// More for host.cpio: nothing, or a test's own.
     pub more: &'a Archive,
 }
@@ -120,6 +127,7 @@ pub struct Sources {
     busybox: PathBuf,
     ipxe: PathBuf,
     tools: Vec<PathBuf>,
+    rauc: PathBuf,
     ids: Vec<String>,
 }
 
@@ -128,8 +136,10 @@ impl Sources {
     ///
     /// # Errors
     /// When a package cannot be downloaded or unpacked.
-    pub fn open(mirror: &Mirror) -> Result<Self> {
+    pub fn open(workshop: &Workshop, mirror: &Mirror) -> Result<Self> {
         let mut ids = Vec::new();
+        let rauc = rauc::program(workshop)?;
+        ids.push(Key::new("rauc", 0).with(fs::read(&rauc)?).name());
         let kernel = mirror.kernel(Flavour::Server)?;
         ids.push(kernel.id());
         let mut tree = |package: Package| {
@@ -140,7 +150,7 @@ impl Sources {
         let ipxe = tree(mirror.package("ipxe")?)?;
         let tools =
             libraries::PACKAGES.iter().map(|name| tree(mirror.package(name)?)).collect::<Result<_>>()?;
-        Ok(Self { kernel: mirror.kernel_tree(&kernel)?, busybox, ipxe, tools, ids })
+        Ok(Self { kernel: mirror.kernel_tree(&kernel)?, busybox, ipxe, tools, rauc, ids })
     }
 }
 
@@ -153,19 +163,21 @@ pub struct Image {
     pub packed: PathBuf,
     /// The slot image: `kiln-VERSION.slot`.
     pub slot: PathBuf,
+    /// The same, signed: `kiln-VERSION.raucb`; not there when nobody signed.
+    pub bundle: PathBuf,
 }
 
 impl Image {
     /// The files' places in a folder.
     pub fn of(folder: &Path, version: &str) -> Self {
-        let [disk, packed, slot] =
-            ["img", "img.zst", "slot"].map(|ending| folder.join(format!("kiln-{version}.{ending}")));
-        Self { disk, packed, slot }
+        let [disk, packed, slot, bundle] =
+            ["img", "img.zst", "slot", "raucb"].map(|ending| folder.join(format!("kiln-{version}.{ending}")));
+        Self { disk, packed, slot, bundle }
     }
 
-    /// The three files.
-    pub fn files(&self) -> [&Path; 3] {
-        [&self.disk, &self.packed, &self.slot]
+    /// The files, of which the bundle may not be there.
+    pub fn files(&self) -> [&Path; 4] {
+        [&self.disk, &self.packed, &self.slot, &self.bundle]
     }
 
     /// Copies them into another folder, unless they are there; says whether one had to be copied.
@@ -177,7 +189,12 @@ impl Image {
         let there = Self::of(folder, version);
         let mut copied = false;
         for (from, to) in self.files().into_iter().zip(there.files()) {
-            copied |= deliver(from, to)?;
+            if from.exists() {
+                copied |= deliver(from, to)?;
+            } else if to.exists() {
+                // Of an earlier image: it is no update to this one.
+                fs::remove_file(to).with_context(|| format!("cannot remove {}", to.display()))?;
+            }
         }
         Ok((there, copied))
     }
@@ -189,7 +206,8 @@ impl Image {
 /// Those of [`image`], or when they were not built.
 pub fn built(workshop: &Workshop) -> Result<Image> {
     let programs = Programs::built(&crate::stand::programs()?);
-    let recipe = Recipe { programs: &programs, release: &Release::here(), more: &Archive::default() };
+    let recipe =
+        Recipe { programs: &programs, release: &Release::here(), signer: None, more: &Archive::default() };
     Ok(image(workshop, &recipe)?.0)
 }
 
@@ -199,7 +217,7 @@ pub fn built(workshop: &Workshop) -> Result<Image> {
 /// When a package cannot be downloaded, a program is missing or not static, a tool fails, or the image is
 /// larger than its [`BOUND`].
 pub fn image(workshop: &Workshop, recipe: &Recipe) -> Result<(Image, bool)> {
-    let sources = Sources::open(&Mirror::open(workshop)?)?;
+    let sources = Sources::open(workshop, &Mirror::open(workshop)?)?;
     let version = &recipe.release.version;
     let mut key = Key::new("appliance", RECIPE).with(version).with(&recipe.release.commit);
     key = key.with(sources.ids.join(" ")).with(installed(&TOOLS)?);
@@ -211,6 +229,11 @@ pub fn image(workshop: &Workshop, recipe: &Recipe) -> Result<(Image, bool)> {
     }
     for (name, file) in root::files()? {
         key = key.with(name).with(file);
+    }
+    if let Some(signer) = recipe.signer {
+        for file in [&signer.certificate, &signer.key] {
+            key = key.with(fs::read(file).with_context(|| format!("cannot read {}", file.display()))?);
+        }
     }
     let mut more = Vec::new();
     recipe.more.write(&mut more)?;
@@ -234,6 +257,9 @@ pub fn write(sources: &Sources, recipe: &Recipe, folder: &Path) -> Result<Image>
     root::write(sources, recipe, folder, &root)?;
     slot::write(&root, &recipe.release.version, &image.slot)?;
     disk::write(&image.slot, folder, &image.disk)?;
+    if let Some(signer) = recipe.signer {
+        bundle::write(&sources.rauc, &image.slot, recipe.release, signer, folder, &image.bundle)?;
+    }
     run(tool("zstd").args(["-q", "-9", "-T2", "-o"]).arg(&image.packed).arg(&image.disk))?;
     for file in [&image.slot, &image.packed] {
         let size = fs::metadata(file)?.len();

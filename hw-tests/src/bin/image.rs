@@ -6,14 +6,15 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use hw_tests::artifact::Workshop;
-use hw_tests::artifact::appliance::{Programs, Recipe, Release, Seal, image};
+use hw_tests::artifact::appliance::{Programs, Recipe, Release, Seal, Signer, image};
 use hw_tests::artifact::cpio::Archive;
 
 /// Makes the appliance's image of Debian's packages and the programs that Cargo built.
 ///
 /// kiln-VERSION.img is a whole disk: `zstd -dc kiln-VERSION.img.zst | dd of=/dev/DISK bs=4M` flashes it, and the
 /// box makes its data partition in the rest of the disk when it first starts. kiln-VERSION.slot is one
-/// system slot of it.
+/// system slot of it. With --signer, the image takes updates that the certificate there signed, and
+/// kiln-VERSION.raucb is one: `kiln appliance update kiln-VERSION.raucb`.
 #[derive(Parser)]
 #[command(name = "hw-tests/image")]
 struct Arguments {
@@ -23,6 +24,10 @@ struct Arguments {
     /// The folder with the programs applianced, bootd, kiln, agent and host [default: Cargo's, beside this one]
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
+    /// A folder with key.pem and certificate.pem, which sign updates; made when they are not there. Without it,
+    /// the image takes no updates
+    #[arg(long, value_name = "DIR")]
+    signer: Option<PathBuf>,
     /// The program `host`, when it lies elsewhere
     #[arg(long, value_name = "FILE")]
     host: Option<PathBuf>,
@@ -48,7 +53,9 @@ fn run(arguments: Arguments) -> Result<()> {
     }
     let release = Release::here();
     println!("image: Kiln {} of commit {}", release.version, release.commit);
-    let recipe = Recipe { programs: &programs, release: &release, more: &Archive::default() };
+    let signer = arguments.signer.map(|folder| Signer::of(&folder)).transpose()?;
+    let recipe =
+        Recipe { programs: &programs, release: &release, signer: signer.as_ref(), more: &Archive::default() };
     let (kept, fresh) = image(&workshop, &recipe)?;
     let out = arguments.out.unwrap_or_else(|| workshop.target().join("image"));
     let (there, copied) = kept.delivered(&out, &release.version)?;
@@ -60,7 +67,7 @@ fn run(arguments: Arguments) -> Result<()> {
             (false, false) => "nothing to do: it is there",
         }
     );
-    for file in there.files() {
+    for file in there.files().into_iter().filter(|file| file.exists()) {
         let size = std::fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len();
         println!("image: {:7.1} MiB  {}", size as f64 / f64::from(1 << 20), file.display());
     }

@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod cut;
+mod lone;
+mod update;
+mod writes;
+
 use hw_tests::artifact::{Flavour, Workshop, appliance, tiny};
 use hw_tests::rack::{Description, Firmware, Power, reach, until};
 use hw_tests::stand::{PATIENCE, Stand};
@@ -20,10 +25,15 @@ fn directory(test: &str) -> PathBuf {
 
 /// A rack around the image of this build, which knows its networks and its switch, and the tiny user image.
 fn stand(test: &str, firmware: Firmware) -> Stand {
+    let image = appliance::built(&Workshop::open().unwrap()).unwrap();
+    stand_of(test, firmware, &image.disk)
+}
+
+/// The same around another image.
+fn stand_of(test: &str, firmware: Firmware, disk: &Path) -> Stand {
     let workshop = Workshop::open().unwrap();
-    let image = appliance::built(&workshop).unwrap();
     let description = Description::of_nodes(1, Firmware::Bios).unwrap();
-    let stand = Stand::raise_image(&description, &directory(test), PATIENCE, &image.disk, firmware).unwrap();
+    let stand = Stand::raise_image(&description, &directory(test), PATIENCE, disk, firmware).unwrap();
     stand.describe().unwrap();
     let tiny = tiny::image(&workshop, Flavour::Cloud).unwrap();
     stand.kiln(&["image", "import", "tiny", &tiny.path.display().to_string()]).unwrap();

@@ -236,6 +236,7 @@ impl World {
                 self.switch.kill(now, away);
                 self.switch_hand = SwitchHand::default();
             }
+            Victim::Hand(Hand::Host) => {}
             Victim::Supervisor => {
                 self.kill(Victim::Control, away);
                 Hand::ALL.into_iter().for_each(|hand| self.kill(Victim::Hand(hand), away));
@@ -310,6 +311,7 @@ impl World {
                 Hand::Iscsi => self.iscsi.desk.send(generation, &plans.iscsi),
                 Hand::Power => self.power.send(generation, &plans.power),
                 Hand::Switch => self.switch.send(generation, &plans.switch),
+                Hand::Host => {}
             }
         }
     }

@@ -14,7 +14,7 @@ pub(super) const CONFIGURATION: &str = include_str!("../../../../rootfs/boot/gru
 pub const FOLDER: &str = "grub";
 
 /// GRUB's modules, on BIOS and UEFI alike.
-pub const MODULES: [&str; 20] = [
+pub const MODULES: [&str; 21] = [
     "part_gpt",
     "fat",
     "squash4",
@@ -26,6 +26,8 @@ pub const MODULES: [&str; 20] = [
     "probe",
     "regexp",
     "test",
+    // And `false`.
+    "true",
     "echo",
     "sleep",
     "reboot",
@@ -46,8 +48,8 @@ pub(super) fn cores(bios: &Path, uefi: &Path) -> Result<()> {
 }
 
 /// The file `grubenv` of an image that was never booted: slot B is empty.
-pub const FIRST: [(&str, &str); 5] =
-    [("ORDER", "A B"), ("A_OK", "1"), ("B_OK", "0"), ("A_TRY", "0"), ("B_TRY", "0")];
+pub const FIRST: [(&str, &str); 6] =
+    [("ORDER", "A B"), ("A_OK", "1"), ("B_OK", "0"), ("A_TRY", "0"), ("B_TRY", "0"), ("TRIAL", "")];
 
 /// A GRUB environment block with these variables.
 ///

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use crate::artifact::command::{text, tool};
 
 /// Where programs and libraries are looked for.
-pub(super) const PACKAGES: [&str; 17] = [
+pub(super) const PACKAGES: [&str; 20] = [
     "nftables",
     "e2fsprogs",
     "libblkid1",
@@ -24,8 +24,11 @@ pub(super) const PACKAGES: [&str; 17] = [
     "libjansson4",
     "libmd0",
     "libmnl0",
+    "libmount1",
     "libnftables1",
     "libnftnl11",
+    "libpcre2-8-0",
+    "libselinux1",
     "libtinfo6",
     "libuuid1",
     "libxtables12",
@@ -43,10 +46,10 @@ const PROGRAMS: [(&str, &str); 4] = [
 const FOLDER: &str = "lib/x86_64-linux-gnu";
 const FOLDERS: [&str; 3] = [FOLDER, "usr/lib/x86_64-linux-gnu", "lib64"];
 
-/// Path in the image, and the file, of every program and every library.
-pub(super) fn with_programs(packages: &[PathBuf]) -> Result<BTreeMap<String, PathBuf>> {
+/// Path in the image, and the file, of every program and every library; the libraries of `others` too.
+pub(super) fn with_programs(packages: &[PathBuf], others: &[&Path]) -> Result<BTreeMap<String, PathBuf>> {
     let mut found = BTreeMap::new();
-    let mut wanting = Vec::new();
+    let mut wanting: Vec<PathBuf> = others.iter().map(|file| file.to_path_buf()).collect();
     for (path, inside) in PROGRAMS {
         let file = packages.iter().map(|tree| tree.join(inside)).find(|file| file.is_file());
         let file = file.with_context(|| format!("no package of the list holds {inside}"))?;

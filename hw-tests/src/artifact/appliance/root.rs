@@ -61,7 +61,7 @@ pub(super) fn write(sources: &Sources, recipe: &Recipe, scratch: &Path, root: &P
     tree.file("etc/os-release", os_release(recipe.release).as_bytes(), 0o644)?;
     tree.link("etc/resolv.conf", "/run/resolv.conf")?;
 
-    for (path, file) in libraries::with_programs(&sources.tools)? {
+    for (path, file) in libraries::with_programs(&sources.tools, &[&sources.rauc])? {
         tree.file(&path, &read(&file)?, 0o755)?;
     }
     let busybox = sources.busybox.join("bin/busybox");
@@ -75,6 +75,13 @@ pub(super) fn write(sources: &Sources, recipe: &Recipe, scratch: &Path, root: &P
     for name in ["undionly.kpxe", "snponly.efi"] {
         let file = sources.ipxe.join("usr/lib/ipxe").join(name);
         tree.file(&format!("usr/share/kiln/{name}"), &read(&file)?, 0o644)?;
+    }
+
+    tree.file("usr/bin/rauc", &read(&sources.rauc)?, 0o755)?;
+    // RAUC's name for what reads and writes the boot loader's variables.
+    tree.link("usr/bin/grub-editenv", "host")?;
+    if let Some(signer) = recipe.signer {
+        tree.file("etc/rauc/keyring.pem", &read(&signer.certificate)?, 0o644)?;
     }
 
     let programs = recipe.programs;

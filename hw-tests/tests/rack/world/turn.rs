@@ -46,6 +46,8 @@ impl World {
                 Hand::Iscsi => (self.iscsi.desk.has_down(), self.iscsi.desk.has_up()),
                 Hand::Power => (self.power.has_down(), self.power.has_up()),
                 Hand::Switch => (self.switch.has_down(), self.switch.has_up()),
+                // This appliance is no image.
+                Hand::Host => (false, false),
             };
             ways.extend(down.then_some((hand, false)));
             ways.extend((up && self.control.is_some()).then_some((hand, true)));
@@ -77,6 +79,7 @@ impl World {
             Hand::Iscsi => self.iscsi.desk.deliver_up().map(Heard::Iscsi),
             Hand::Power => self.power.deliver_up().map(Heard::Power),
             Hand::Switch => self.switch.deliver_up().map(Heard::Switch),
+            Hand::Host => None,
         };
         let (Some(heard), Some(control)) = (heard, &mut self.control) else { return };
         control.handle_hand(heard, self.now);

@@ -1,0 +1,98 @@
+//! The ESP, for as long as somebody needs it: the boot loader's state is on it.
+
+use crate::{
+    grubenv::Block,
+    slot::{Disk, Place},
+};
+use anyhow::{Context as _, Result};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    mount::{MntFlags, MsFlags, mount, umount2},
+};
+use std::{
+    fs::{self, File, OpenOptions},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+};
+
+/// The name of the ESP in the partition table; its number is another on arm64.
+const NAME: &str = "esp";
+/// Where it is mounted; etc/rauc/system.conf has the same.
+const PLACE: &str = "/run/kiln/esp";
+const LOCK: &str = "/run/kiln/esp.lock";
+/// Below the ESP.
+const FILE: &str = "grub/grubenv";
+
+/// Whether something had to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Did {
+    /// It was so.
+    Already,
+    /// It is so now.
+    Changed,
+}
+
+/// The ESP, mounted until this is dropped. One process has it at a time; the others wait.
+pub struct Esp {
+    _lock: Flock<File>,
+}
+
+impl Esp {
+    /// Mounts the ESP of the disk that the slot is on.
+    ///
+    /// # Errors
+    /// The disk has none, or it cannot be mounted.
+    pub fn of(slot: &Place) -> Result<Esp> {
+        let esp = Disk::of(&slot.disk).and_then(|disk| disk.named(NAME));
+        let device = esp.with_context(|| format!("{} has no ESP", slot.disk.display()))?.device;
+        fs::create_dir_all(PLACE).with_context(|| format!("{PLACE} cannot be made"))?;
+        let file = File::create(LOCK).with_context(|| format!("{LOCK} cannot be made"))?;
+        let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| e).context(LOCK)?;
+        // One who was ended in the middle left it.
+        let _ = umount2(PLACE, MntFlags::MNT_DETACH);
+        let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_SYNCHRONOUS;
+        mount(Some(&device), PLACE, Some("vfat"), flags, Some("umask=077"))
+            .with_context(|| format!("the ESP {} cannot be mounted", device.display()))?;
+        Ok(Esp { _lock: lock })
+    }
+
+    /// The file that GRUB keeps its variables in.
+    pub fn grubenv(&self) -> PathBuf {
+        Path::new(PLACE).join(FILE)
+    }
+}
+
+impl Drop for Esp {
+    fn drop(&mut self) {
+        // Everything in it is written: what stays mounted does no harm.
+        let _ = umount2(PLACE, MntFlags::MNT_DETACH);
+    }
+}
+
+/// GRUB's variables. GRUB passes over a block that is none, and boots all the same: so does this.
+///
+/// # Errors
+/// The file system's.
+pub fn variables(file: &Path) -> Result<Block> {
+    let there =
+        fs::read(file).with_context(|| format!("the boot loader's {} cannot be read", file.display()))?;
+    Ok(Block::parse(&there).unwrap_or_default())
+}
+
+/// Changes GRUB's variables, in place: GRUB knows the file by the sectors it is in.
+///
+/// # Errors
+/// The file system's.
+pub fn change(file: &Path, change: impl FnOnce(&mut Block)) -> Result<Did> {
+    let failed = || format!("the boot loader's {} cannot be changed", file.display());
+    let there = fs::read(file).with_context(failed)?;
+    let mut block = Block::parse(&there).unwrap_or_default();
+    change(&mut block);
+    let octets = block.octets()?;
+    if octets == there {
+        return Ok(Did::Already);
+    }
+    let open = OpenOptions::new().write(true).open(file).with_context(failed)?;
+    open.write_all_at(&octets, 0).and_then(|()| open.sync_all()).with_context(failed)?;
+    Ok(Did::Changed)
+}

@@ -1,0 +1,138 @@
+//! A box alone: its image in QEMU, its uplink QEMU's own network, and the operator on this machine's loopback.
+
+use hw_tests::rack::until;
+use hw_tests::stand::built;
+use serde::de::DeserializeOwned;
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+const MAC: &str = "52:54:00:4b:fe:01";
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// A box; ended when it is dropped.
+pub(super) struct Lone {
+    folder: PathBuf,
+    port: u16,
+    qemu: Child,
+}
+
+/// Flashes an image on a disk of 2 GiB, with a stick beside it that has a configuration.
+pub(super) fn flash(image: &Path, folder: &Path) -> PathBuf {
+    fs::create_dir_all(folder).unwrap();
+    let disk = folder.join("disk.img");
+    copy(image, &disk);
+    File::options().write(true).open(&disk).unwrap().set_len(2 << 30).unwrap();
+    let stick = folder.join("stick.img");
+    File::create(&stick).unwrap().set_len(4 << 20).unwrap();
+    good(Command::new("mkfs.vfat").args(["-n", "KILN-CONFIG"]).arg(&stick));
+    let text = folder.join("kiln.toml");
+    let toml = format!(
+        "[uplink]\ndevice = \"{MAC}\"\naddress = \"10.0.2.15/24\"\ngateway = \"10.0.2.2\"\n\n[api]\ntoken = \"{TOKEN}\"\n"
+    );
+    fs::write(&text, toml).unwrap();
+    good(Command::new("mcopy").arg("-i").arg(&stick).arg(&text).arg("::kiln.toml"));
+    fs::write(folder.join("token"), TOKEN).unwrap();
+    disk
+}
+
+/// A copy, its holes kept.
+pub(super) fn copy(from: &Path, to: &Path) {
+    good(Command::new("cp").arg("--sparse=always").arg(from).arg(to));
+}
+
+fn good(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+impl Lone {
+    /// Switches it on, with a disk, the stick of `flash` in the same folder, and, where there is a `log`, every
+    /// write to the disk in it.
+    pub(super) fn start(folder: &Path, disk: &Path, log: Option<&Path>) -> Lone {
+        // Whoever takes the port in between makes QEMU fail, which is seen.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut qemu = Command::new("setpriv");
+        qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-accel", "tcg", "-cpu", "qemu64"]);
+        qemu.args(["-machine", "pc,graphics=off", "-m", "512", "-nodefaults", "-display", "none"]);
+        let (disk, here) = (disk.display(), folder.display());
+        let file = format!("driver=file,filename={disk},node-name=file,discard=unmap");
+        qemu.arg("-blockdev").arg(file);
+        qemu.arg("-blockdev").arg("driver=raw,file=file,node-name=raw");
+        if let Some(log) = log {
+            File::create(log).unwrap();
+            qemu.arg("-blockdev").arg(format!("driver=file,filename={},node-name=log", log.display()));
+            qemu.arg("-blockdev").arg(
+                "driver=blklogwrites,file=raw,log=log,log-sector-size=512,log-super-update-interval=1,node-name=logged",
+            );
+        }
+        let drive = if log.is_some() { "logged" } else { "raw" };
+        qemu.args(["-device", &format!("virtio-blk-pci,drive={drive},bootindex=1,write-cache=on")]);
+        qemu.args(["-device", "qemu-xhci,id=usb"]);
+        qemu.args(["-drive", &format!("if=none,id=stick,format=raw,readonly=on,file={here}/stick.img")]);
+        qemu.args(["-device", "usb-storage,bus=usb.0,drive=stick,removable=on"]);
+        qemu.args([
+            "-netdev",
+            &format!("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-10.0.2.15:8080"),
+        ]);
+        qemu.args(["-device", &format!("virtio-net-pci,netdev=net,mac={MAC},romfile=")]);
+        qemu.args(["-device", "virtio-rng-pci"]);
+        qemu.args(["-chardev", &format!("file,id=serial,path={here}/console.log,append=on")]);
+        qemu.args(["-serial", "chardev:serial"]);
+        let errors = File::create(folder.join("qemu.log")).unwrap();
+        let qemu = qemu.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).spawn().unwrap();
+        Lone { folder: folder.to_owned(), port, qemu }
+    }
+
+    /// All its console said since the folder was made.
+    pub(super) fn console(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.folder.join("console.log")).unwrap_or_default()).into_owned()
+    }
+
+    /// Runs `kiln` as its operator.
+    pub(super) fn kiln(&self, arguments: &[&str]) -> Result<String, String> {
+        let mut kiln = Command::new(built("kiln").unwrap());
+        kiln.env("KILN_URL", format!("http://127.0.0.1:{}", self.port));
+        kiln.env("KILN_TOKEN_FILE", self.folder.join("token"));
+        let output = kiln.args(arguments).stdin(Stdio::null()).output().unwrap();
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// What `kiln -o json` says.
+    pub(super) fn json<T: DeserializeOwned>(&self, arguments: &[&str]) -> Result<T, String> {
+        let said = self.kiln(&[&["-o", "json"], arguments].concat())?;
+        serde_json::from_str(&said).map_err(|e| format!("{e}: {said}"))
+    }
+
+    /// Waits until something is so.
+    pub(super) fn wait<T>(
+        &mut self,
+        patience: Duration,
+        what: &str,
+        mut look: impl FnMut(&Lone) -> Option<T>,
+    ) -> T {
+        let waited = until(patience, what, || {
+            if let Some(ended) = self.qemu.try_wait()? {
+                let said = fs::read_to_string(self.folder.join("qemu.log")).unwrap_or_default();
+                anyhow::bail!("QEMU ended ({ended}): {said}");
+            }
+            Ok(look(self))
+        });
+        waited.unwrap_or_else(|e| {
+            panic!("{e:#}\nits console, in {}:\n{}", self.folder.display(), self.console())
+        })
+    }
+}
+
+impl Drop for Lone {
+    fn drop(&mut self) {
+        // One that has ended is what is wished.
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
