@@ -11,6 +11,7 @@ use nix::{
 };
 use std::{
     fs::{self, File, OpenOptions},
+    io,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
@@ -69,14 +70,17 @@ impl Drop for Esp {
     }
 }
 
-/// GRUB's variables. GRUB passes over a block that is none, and boots all the same: so does this.
+/// GRUB's variables. GRUB passes over a block that is none, and boots all the same: so does this. Without a file
+/// there are none: another boot loader counts nothing.
 ///
 /// # Errors
 /// The file system's.
 pub fn variables(file: &Path) -> Result<Block> {
-    let there =
-        fs::read(file).with_context(|| format!("the boot loader's {} cannot be read", file.display()))?;
-    Ok(Block::parse(&there).unwrap_or_default())
+    match fs::read(file) {
+        Ok(there) => Ok(Block::parse(&there).unwrap_or_default()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Block::default()),
+        Err(e) => Err(e).with_context(|| format!("the boot loader's {} cannot be read", file.display())),
+    }
 }
 
 /// Changes GRUB's variables, in place: GRUB knows the file by the sectors it is in.

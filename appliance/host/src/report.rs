@@ -14,6 +14,8 @@ pub struct Report {
     pub version: Option<String>,
     /// A or B.
     pub slot: Option<String>,
+    /// Whether the firmware held the boot loader against its owner's keys; none: it is no UEFI.
+    pub secure_boot: Option<bool>,
     /// What is at `/data`.
     pub data: Option<Data>,
     /// What the box is told of itself.
@@ -53,7 +55,8 @@ impl Report {
         let mut text = String::new();
         let mut line = |words: String| text.extend([words.as_str(), "\n"]);
         let or_none = |word: &Option<String>| word.clone().unwrap_or_else(|| "unknown".to_owned());
-        line(format!("Kiln {}, slot {}", or_none(&self.version), or_none(&self.slot)));
+        let secure = if self.secure_boot == Some(true) { ", Secure Boot" } else { "" };
+        line(format!("Kiln {}, slot {}{secure}", or_none(&self.version), or_none(&self.slot)));
         if let Some(data) = &self.data {
             let device = data.device.as_ref().map_or("memory".into(), |device| device.display().to_string());
             line(format!("  data      {device}, {} of {} MiB free", data.free >> 20, data.size >> 20));

@@ -43,6 +43,7 @@ pub fn start() {
     let named = Named::read(&cmdline);
     let place = named.as_ref().ok().and_then(|named| slot::find(named.root));
     report.version = version();
+    report.secure_boot = secure_boot();
     report.slot = named.ok().map(|named| named.slot);
     let disk = place.as_ref().map(|place| place.disk.as_path());
     let data = data::there(Path::new(DATA)).unwrap_or_else(|| data::bring_up(disk, Path::new(DATA)));
@@ -126,6 +127,18 @@ fn version() -> Option<String> {
     };
     let build = value("BUILD_ID").map_or(String::new(), |build| format!(" ({build})"));
     Some(value("VERSION_ID")? + &build)
+}
+
+/// Whether Secure Boot is on (UEFI 2.10, 3.3: `SecureBoot`, one octet behind four of attributes).
+fn secure_boot() -> Option<bool> {
+    const PLACE: &str = "/sys/firmware/efi/efivars";
+    const VARIABLE: &str = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    mount(Some("efivarfs"), PLACE, Some("efivarfs"), flags, None::<&str>).ok()?;
+    let said = fs::read(Path::new(PLACE).join(VARIABLE));
+    // Nobody needs it any more, and variables can brick a box.
+    let _ = umount2(PLACE, MntFlags::MNT_DETACH);
+    said.ok()?.get(4).map(|on| *on == 1)
 }
 
 fn configure(config: Option<&Config>, api: SocketAddrV4) -> Result<()> {

@@ -166,7 +166,7 @@ pub fn settle() -> Result<Option<Record>> {
 /// as it was.
 pub fn install(plan: &UpdatePlan, progress: &mut dyn FnMut(u8, &str)) -> Result<Stage> {
     let (running, place) = good::running()?;
-    if !is_updatable() {
+    if !Path::new(KEYRING).exists() {
         bail!(
             "this image takes no updates: it was built without a certificate to hold them against (hw-tests/image --signer)"
         );
@@ -189,11 +189,6 @@ pub fn install(plan: &UpdatePlan, progress: &mut dyn FnMut(u8, &str)) -> Result<
     let version = version_in(slot).with_context(|| format!("slot {slot} was written and holds no system"))?;
     fs::write(INSTALLED, "").with_context(|| format!("{INSTALLED} cannot be written"))?;
     Ok(Stage::Installed { slot, version })
-}
-
-/// Whether this image has a certificate to hold bundles against.
-fn is_updatable() -> bool {
-    Path::new(KEYRING).exists()
 }
 
 /// The partition of a slot, on the disk that the running one is on.
@@ -244,7 +239,8 @@ pub fn look() -> Result<BoxFact> {
     Ok(BoxFact {
         slot: running,
         slots: slots.collect(),
-        updatable: is_updatable(),
+        // A certificate to hold bundles against, and a boot loader that knows of two slots.
+        updatable: Path::new(KEYRING).exists() && esp.grubenv().exists(),
         troubles: crate::report::troubles(),
     })
 }

@@ -33,10 +33,12 @@ pub mod grub;
 mod host;
 mod libraries;
 mod root;
+pub mod secure;
 mod slot;
 
 pub use bundle::Signer;
 pub use disk::{ESP_OFFSET, SLOT_OFFSETS};
+pub use secure::Owner;
 pub use slot::{BLOCK, BOUND, Seal};
 
 /// Raise it when what the same inputs give changes.
@@ -117,6 +119,8 @@ pub struct Recipe<'a> {
     pub release: &'a Release,
     /// Who signs its updates; none: it takes none.
     pub signer: Option<&'a Signer>,
+    /// Whose keys the Secure Boot profile is of; none: there is none.
+    pub owner: Option<&'a Owner>,
     /// More for host.cpio: nothing, or a test's own.
     pub more: &'a Archive,
 }
@@ -128,6 +132,7 @@ pub struct Sources {
     ipxe: PathBuf,
     tools: Vec<PathBuf>,
     rauc: PathBuf,
+    boot: PathBuf,
     ids: Vec<String>,
 }
 
@@ -148,9 +153,10 @@ impl Sources {
         };
         let busybox = tree(mirror.package("busybox-static")?)?;
         let ipxe = tree(mirror.package("ipxe")?)?;
+        let boot = tree(mirror.package("systemd-boot-efi")?)?;
         let tools =
             libraries::PACKAGES.iter().map(|name| tree(mirror.package(name)?)).collect::<Result<_>>()?;
-        Ok(Self { kernel: mirror.kernel_tree(&kernel)?, busybox, ipxe, tools, rauc, ids })
+        Ok(Self { kernel: mirror.kernel_tree(&kernel)?, busybox, ipxe, tools, rauc, boot, ids })
     }
 }
 
@@ -165,19 +171,21 @@ pub struct Image {
     pub slot: PathBuf,
     /// The same, signed: `kiln-VERSION.raucb`; not there when nobody signed.
     pub bundle: PathBuf,
+    /// The disk of the Secure Boot profile: `kiln-VERSION.secure.img`; not there when nobody has keys.
+    pub secure: PathBuf,
 }
 
 impl Image {
     /// The files' places in a folder.
     pub fn of(folder: &Path, version: &str) -> Self {
-        let [disk, packed, slot, bundle] =
-            ["img", "img.zst", "slot", "raucb"].map(|ending| folder.join(format!("kiln-{version}.{ending}")));
-        Self { disk, packed, slot, bundle }
+        let [disk, packed, slot, bundle, secure] = ["img", "img.zst", "slot", "raucb", "secure.img"]
+            .map(|ending| folder.join(format!("kiln-{version}.{ending}")));
+        Self { disk, packed, slot, bundle, secure }
     }
 
-    /// The files, of which the bundle may not be there.
-    pub fn files(&self) -> [&Path; 4] {
-        [&self.disk, &self.packed, &self.slot, &self.bundle]
+    /// The files, of which the last two may not be there.
+    pub fn files(&self) -> [&Path; 5] {
+        [&self.disk, &self.packed, &self.slot, &self.bundle, &self.secure]
     }
 
     /// Copies them into another folder, unless they are there; says whether one had to be copied.
@@ -206,8 +214,13 @@ impl Image {
 /// Those of [`image`], or when they were not built.
 pub fn built(workshop: &Workshop) -> Result<Image> {
     let programs = Programs::built(&crate::stand::programs()?);
-    let recipe =
-        Recipe { programs: &programs, release: &Release::here(), signer: None, more: &Archive::default() };
+    let recipe = Recipe {
+        programs: &programs,
+        release: &Release::here(),
+        signer: None,
+        owner: None,
+        more: &Archive::default(),
+    };
     Ok(image(workshop, &recipe)?.0)
 }
 
@@ -235,6 +248,9 @@ pub fn image(workshop: &Workshop, recipe: &Recipe) -> Result<(Image, bool)> {
             key = key.with(fs::read(file).with_context(|| format!("cannot read {}", file.display()))?);
         }
     }
+    if let Some(owner) = recipe.owner {
+        key = key.with(owner.octets()?);
+    }
     let mut more = Vec::new();
     recipe.more.write(&mut more)?;
     key = key.with(more).with(grub::CONFIGURATION).with(host::MODULES).with(super::ramdisk::MODULES);
@@ -259,6 +275,13 @@ pub fn write(sources: &Sources, recipe: &Recipe, folder: &Path) -> Result<Image>
     disk::write(&image.slot, folder, &image.disk)?;
     if let Some(signer) = recipe.signer {
         bundle::write(&sources.rauc, &image.slot, recipe.release, signer, folder, &image.bundle)?;
+    }
+    if let Some(owner) = recipe.owner {
+        let boot = sources.boot.join("usr/lib/systemd/boot/efi");
+        let files = secure::files(owner, &boot, &root, &image.slot, recipe.release, folder)?;
+        let files: Vec<(&str, &Path)> =
+            files.iter().map(|(name, file)| (name.as_str(), file.as_path())).collect();
+        disk::assemble(&image.slot, &files, folder, &image.secure)?;
     }
     run(tool("zstd").args(["-q", "-9", "-T2", "-o"]).arg(&image.packed).arg(&image.disk))?;
     for file in [&image.slot, &image.packed] {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use hw_tests::artifact::Workshop;
-use hw_tests::artifact::appliance::{Programs, Recipe, Release, Seal, Signer, image};
+use hw_tests::artifact::appliance::{Owner, Programs, Recipe, Release, Seal, Signer, image};
 use hw_tests::artifact::cpio::Archive;
 
 /// Makes the appliance's image of Debian's packages and the programs that Cargo built.
@@ -14,7 +14,8 @@ use hw_tests::artifact::cpio::Archive;
 /// kiln-VERSION.img is a whole disk: `zstd -dc kiln-VERSION.img.zst | dd of=/dev/DISK bs=4M` flashes it, and the
 /// box makes its data partition in the rest of the disk when it first starts. kiln-VERSION.slot is one
 /// system slot of it. With --signer, the image takes updates that the certificate there signed, and
-/// kiln-VERSION.raucb is one: `kiln appliance update kiln-VERSION.raucb`.
+/// kiln-VERSION.raucb is one: `kiln appliance update kiln-VERSION.raucb`. With --owner, kiln-VERSION.secure.img is the
+/// disk for a box with UEFI Secure Boot and the owner's keys.
 #[derive(Parser)]
 #[command(name = "hw-tests/image")]
 struct Arguments {
@@ -28,6 +29,10 @@ struct Arguments {
     /// the image takes no updates
     #[arg(long, value_name = "DIR")]
     signer: Option<PathBuf>,
+    /// A folder with the owner's Secure Boot keys PK, KEK and db (.key and .crt); made when they are not there.
+    /// With it, kiln-VERSION.secure.img is made too
+    #[arg(long, value_name = "DIR")]
+    owner: Option<PathBuf>,
     /// The program `host`, when it lies elsewhere
     #[arg(long, value_name = "FILE")]
     host: Option<PathBuf>,
@@ -54,8 +59,14 @@ fn run(arguments: Arguments) -> Result<()> {
     let release = Release::here();
     println!("image: Kiln {} of commit {}", release.version, release.commit);
     let signer = arguments.signer.map(|folder| Signer::of(&folder)).transpose()?;
-    let recipe =
-        Recipe { programs: &programs, release: &release, signer: signer.as_ref(), more: &Archive::default() };
+    let owner = arguments.owner.map(|folder| Owner::of(&folder)).transpose()?;
+    let recipe = Recipe {
+        programs: &programs,
+        release: &release,
+        signer: signer.as_ref(),
+        owner: owner.as_ref(),
+        more: &Archive::default(),
+    };
     let (kept, fresh) = image(&workshop, &recipe)?;
     let out = arguments.out.unwrap_or_else(|| workshop.target().join("image"));
     let (there, copied) = kept.delivered(&out, &release.version)?;

@@ -1,6 +1,6 @@
 //! The power is cut at any moment of an update: the box starts and serves, from one slot or the other.
 
-use super::lone::{Lone, copy, flash};
+use super::lone::{Lone, Start, copy, flash};
 use super::update::release;
 use super::writes::{Log, Random};
 use super::{WHOLE, directory};
@@ -23,7 +23,7 @@ fn view(lone: &Lone) -> Option<ApplianceView> {
 
 /// A whole update, every write of it in a log; returns how many there were before it began.
 fn update(folder: &Path, disk: &Path, log: &Path, bundle: &Path) -> u64 {
-    let mut lone = Lone::start(folder, disk, Some(log));
+    let mut lone = Lone::start(folder, disk, Start::Logged(log));
     lone.wait(WHOLE, "the box to serve", view);
     let before = Log::open(log).len();
     let said = lone.kiln(&["appliance", "update", &bundle.display().to_string()]).unwrap();
@@ -33,7 +33,7 @@ fn update(folder: &Path, disk: &Path, log: &Path, bundle: &Path) -> u64 {
 
 /// What the box is after a cut: it starts, serves, and knows what became of the update.
 fn starts(folder: &Path, disk: &Path, what: &str) -> String {
-    let mut lone = Lone::start(folder, disk, None);
+    let mut lone = Lone::start(folder, disk, Start::Bios);
     let view = lone.wait(WHOLE, &format!("the box to serve after {what}"), view);
     let here = view.box_.unwrap();
     assert_eq!(here.troubles, Vec::<String>::new(), "{what}");
@@ -56,7 +56,7 @@ fn a_box_whose_power_is_cut_in_the_middle_of_an_update_starts_and_serves() {
     let disk = flash(&old.disk, &folder);
     {
         // Its first start makes the data partition, which is not what is cut here.
-        let mut lone = Lone::start(&folder, &disk, None);
+        let mut lone = Lone::start(&folder, &disk, Start::Bios);
         lone.wait(WHOLE, "the box to say that its slot is good", |lone| {
             lone.console().contains("slot A is good").then_some(())
         });

@@ -12,6 +12,16 @@ use std::time::Duration;
 const MAC: &str = "52:54:00:4b:fe:01";
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
+/// What a box starts from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start<'a> {
+    Bios,
+    /// BIOS, every write to the disk in this log.
+    Logged(&'a Path),
+    /// UEFI with Secure Boot, its variables in `vars.fd` of the folder: made, in setup mode, unless they are there.
+    Secure,
+}
+
 /// A box; ended when it is dropped.
 pub(super) struct Lone {
     folder: PathBuf,
@@ -49,26 +59,38 @@ fn good(command: &mut Command) {
 }
 
 impl Lone {
-    /// Switches it on, with a disk, the stick of `flash` in the same folder, and, where there is a `log`, every
-    /// write to the disk in it.
-    pub(super) fn start(folder: &Path, disk: &Path, log: Option<&Path>) -> Lone {
+    /// Switches it on, with a disk and the stick of `flash` in the same folder.
+    pub(super) fn start(folder: &Path, disk: &Path, from: Start) -> Lone {
         // Whoever takes the port in between makes QEMU fail, which is seen.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut qemu = Command::new("setpriv");
         qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-accel", "tcg", "-cpu", "qemu64"]);
-        qemu.args(["-machine", "pc,graphics=off", "-m", "512", "-nodefaults", "-display", "none"]);
+        qemu.args(["-m", "512", "-nodefaults", "-display", "none"]);
+        if from == Start::Secure {
+            let variables = folder.join("vars.fd");
+            if !variables.exists() {
+                fs::copy("/usr/share/OVMF/OVMF_VARS_4M.fd", &variables).unwrap();
+            }
+            qemu.args(["-machine", "q35,smm=on,graphics=off"]);
+            qemu.args(["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+            qemu.args(["-global", "ICH9-LPC.disable_s3=1", "-drive"]);
+            qemu.arg("if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.secboot.fd");
+            qemu.arg("-drive").arg(format!("if=pflash,unit=1,format=raw,file={}", variables.display()));
+        } else {
+            qemu.args(["-machine", "pc,graphics=off"]);
+        }
         let (disk, here) = (disk.display(), folder.display());
         let file = format!("driver=file,filename={disk},node-name=file,discard=unmap");
         qemu.arg("-blockdev").arg(file);
         qemu.arg("-blockdev").arg("driver=raw,file=file,node-name=raw");
-        if let Some(log) = log {
+        if let Start::Logged(log) = from {
             File::create(log).unwrap();
             qemu.arg("-blockdev").arg(format!("driver=file,filename={},node-name=log", log.display()));
             qemu.arg("-blockdev").arg(
                 "driver=blklogwrites,file=raw,log=log,log-sector-size=512,log-super-update-interval=1,node-name=logged",
             );
         }
-        let drive = if log.is_some() { "logged" } else { "raw" };
+        let drive = if matches!(from, Start::Logged(_)) { "logged" } else { "raw" };
         qemu.args(["-device", &format!("virtio-blk-pci,drive={drive},bootindex=1,write-cache=on")]);
         qemu.args(["-device", "qemu-xhci,id=usb"]);
         qemu.args(["-drive", &format!("if=none,id=stick,format=raw,readonly=on,file={here}/stick.img")]);

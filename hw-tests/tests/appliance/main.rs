@@ -4,6 +4,7 @@
 
 mod cut;
 mod lone;
+mod secure;
 mod update;
 mod writes;
 

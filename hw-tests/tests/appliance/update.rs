@@ -17,9 +17,8 @@ pub(super) fn release(version: &str, signer: &str, more: &Archive) -> Image {
     let programs = Programs::built(own.ancestors().nth(2).unwrap());
     let signer = Signer::of(&workshop.target().join("artifacts/signers").join(signer)).unwrap();
     let release = Release { version: version.to_owned(), commit: "of-a-test".to_owned() };
-    image(&workshop, &Recipe { programs: &programs, release: &release, signer: Some(&signer), more })
-        .unwrap()
-        .0
+    let recipe = Recipe { programs: &programs, release: &release, signer: Some(&signer), owner: None, more };
+    image(&workshop, &recipe).unwrap().0
 }
 
 /// A system whose first process ends at once: the kernel panics.

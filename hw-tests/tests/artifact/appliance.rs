@@ -48,7 +48,13 @@ impl Ours {
     }
 
     fn recipe(&self) -> Recipe<'_> {
-        Recipe { programs: &self.programs, release: &self.release, signer: None, more: &self.more }
+        Recipe {
+            programs: &self.programs,
+            release: &self.release,
+            signer: None,
+            owner: None,
+            more: &self.more,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Slot B is empty. The same in both would be there for a flash cell that dies, and doubles what is flashed:
 //! zstd, as it unpacks by default, does not look back the 128 MiB from one slot to the other.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::path::Path;
 
 use anyhow::{Result, ensure};
@@ -56,10 +56,10 @@ pub fn guid(number: usize) -> String {
     format!("6b696c6e-{:04x}-{:04x}-8000-{number:012x}", SERIAL >> 16, SERIAL & 0xffff)
 }
 
-/// Writes the disk, with its pieces in the folder `scratch`.
+/// Writes the disk that GRUB starts, with its pieces in the folder `scratch`.
 pub(super) fn write(slot: &Path, scratch: &Path, out: &Path) -> Result<()> {
-    let [bios, uefi, configuration, state, esp] =
-        ["core.img", "grub.efi", "grub.cfg", "grubenv", "esp"].map(|name| scratch.join(name));
+    let [bios, uefi, configuration, state] =
+        ["core.img", "grub.efi", "grub.cfg", "grubenv"].map(|name| scratch.join(name));
     grub::cores(&bios, &uefi)?;
     fs::write(&configuration, grub::CONFIGURATION)?;
     fs::write(&state, grub::environment(&grub::FIRST)?)?;
@@ -70,9 +70,16 @@ pub(super) fn write(slot: &Path, scratch: &Path, out: &Path) -> Result<()> {
         (&configuration_there, &configuration),
         (&state_there, &state),
     ];
+    let disk = assemble(slot, &files, scratch, out)?;
+    write_bios_boot(&disk, &fs::read(&bios)?)
+}
+
+/// Writes the disk with these files on its ESP: path there, and file.
+pub(super) fn assemble(slot: &Path, files: &[(&str, &Path)], scratch: &Path, out: &Path) -> Result<File> {
+    let esp = scratch.join("esp");
     // FAT32 has at least 65525 clusters: of one sector each.
     let options = ["-F", "32", "-s", "1", "-n", "KILN-ESP"];
-    write_fat(&esp, PARTITIONS[ESP].mib, &options, SERIAL, &files)?;
+    write_fat(&esp, PARTITIONS[ESP].mib, &options, SERIAL, files)?;
 
     // The second copy of the table takes less than the last MiB.
     let end = start(PARTITIONS.len());
@@ -87,9 +94,9 @@ pub(super) fn write(slot: &Path, scratch: &Path, out: &Path) -> Result<()> {
     }
     run(table.arg(out))?;
 
-    write_bios_boot(&disk, &fs::read(&bios)?)?;
     place(&disk, &esp, ESP_OFFSET)?;
     let size = fs::metadata(slot)?.len();
     ensure!(size <= PARTITIONS[SLOTS[0]].mib * MIB, "a slot image of {size} octets fits in no slot");
-    place(&disk, slot, SLOT_OFFSETS[0])
+    place(&disk, slot, SLOT_OFFSETS[0])?;
+    Ok(disk)
 }
