@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes of the finished target the slot image (squashfs, seal, dm-verity) and the disk to flash.
-# post-image.sh BINARIES_DIR ARCHITECTURE; Buildroot gives TARGET_DIR, HOST_DIR and BUILD_DIR.
+# Makes of the finished target the slot image (squashfs, seal, dm-verity), the disk to flash and the update bundle.
+# post-image.sh BINARIES_DIR ARCHITECTURE; Buildroot gives TARGET_DIR, HOST_DIR and BUILD_DIR. KILN_SIGNER: a folder
+# with key.pem and certificate.pem, by which bundles are signed; without it there is none, and the image takes none.
 set -euo pipefail
 
 images=$1
@@ -40,7 +41,12 @@ take() {
 }
 for name in nft mke2fs e2fsck resize2fs; do take "$name" "sbin/$name"; done
 take busybox bin/busybox
-for name in applianced bootd host kiln; do take "$name" "usr/bin/$name"; done
+for name in applianced bootd host kiln rauc; do take "$name" "usr/bin/$name"; done
+# RAUC's name for what reads and writes the boot loader's variables.
+ln -s host "$root/usr/bin/grub-editenv"
+compatible=kiln-${architecture/_/-}
+sed -i "s/^compatible=.*/compatible=$compatible/" "$root/etc/rauc/system.conf"
+[ -z "${KILN_SIGNER:-}" ] || install -D -m 0644 "$KILN_SIGNER/certificate.pem" "$root/etc/rauc/keyring.pem"
 for folder in bin sbin usr/bin usr/sbin; do
   while read -r applet; do
     [ -e "$root/$folder/$applet" ] || { mkdir -p "$root/$folder"; ln -s /bin/busybox "$root/$folder/$applet"; }
@@ -83,8 +89,17 @@ truncate -s $(((size + 4095) / 4096 * 4096)) "$slot"
 [ "$(stat -c %s "$slot")" -le $((64 << 20)) ] || fail "the slot image has more than 64 MiB"
 cp "$slot" "$work/parts/slot"
 
+if [ -n "${KILN_SIGNER:-}" ]; then
+  mkdir "$work/bundle"
+  cp "$slot" "$work/bundle/system.img"
+  printf '[update]\ncompatible=%s\nversion=%s\n\n[bundle]\nformat=verity\n\n[image.system]\nfilename=system.img\n' \
+    "$compatible" "$version" >"$work/bundle/manifest.raucm"
+  rm -f "$images/kiln-$version.raucb"
+  rauc --cert="$KILN_SIGNER/certificate.pem" --key="$KILN_SIGNER/key.pem" bundle "$work/bundle" "$images/kiln-$version.raucb"
+fi
+
 # The boot loader.
-modules=(part_gpt fat squash4 gzio normal linux configfile loadenv probe regexp test echo sleep reboot keystatus
+modules=(part_gpt fat squash4 gzio normal linux configfile loadenv probe regexp test true echo sleep reboot keystatus
   serial terminal minicmd ls cat)
 cp "$top/rootfs/boot/grub.cfg" "$work/parts/grub.cfg"
 grub=$TARGET_DIR/lib/grub
@@ -103,7 +118,7 @@ aarch64)
 *) fail "'$architecture' has no boot loader" ;;
 esac
 {
-  printf '# GRUB Environment Block\nORDER=A B\nA_OK=1\nB_OK=0\nA_TRY=0\nB_TRY=0\n'
+  printf '# GRUB Environment Block\nORDER=A B\nA_OK=1\nB_OK=0\nA_TRY=0\nB_TRY=0\nTRIAL=\n'
   printf '#%.0s' {1..1024}
 } | head -c 1024 >"$work/parts/grubenv"
 

@@ -13,6 +13,7 @@ KILN_TOOLS_DEPENDENCIES = \
 	host-genimage \
 	host-grub2 \
 	host-mtools \
+	host-rauc \
 	host-squashfs \
 	host-zstd
 

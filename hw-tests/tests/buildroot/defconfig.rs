@@ -6,7 +6,7 @@ use crate::tree::Tree;
 
 /// Buildroot's menus in the order in which `savedefconfig` writes them, by what their options begin with. The
 /// first that fits counts.
-const SECTIONS: [(usize, &[&str]); 12] = [
+const SECTIONS: [(usize, &[&str]); 13] = [
     (7, &["BR2_PACKAGE_KILN_"]),
     (0, &["BR2_x86_64", "BR2_aarch64"]),
     (1, &["BR2_TOOLCHAIN_"]),
@@ -17,6 +17,7 @@ const SECTIONS: [(usize, &[&str]); 12] = [
     (5, &["BR2_PACKAGE_BUSYBOX_"]),
     (5, &["BR2_PACKAGE_E2FSPROGS"]),
     (5, &["BR2_PACKAGE_NFTABLES"]),
+    (5, &["BR2_PACKAGE_RAUC"]),
     (6, &["BR2_TARGET_ROOTFS_"]),
     (6, &["BR2_TARGET_GRUB2"]),
 ];
