@@ -24,6 +24,7 @@ pub mod gpt;
 pub mod grubenv;
 pub mod init;
 pub mod links;
+pub mod menu;
 pub mod modules;
 pub mod network;
 pub mod report;

@@ -1,9 +1,9 @@
 //! `host`: brings the box up. It is `/init` of the initramfs; in the slot it is started by init.
 
-use host::{clock, config::Config, esp::Did, good, grubenv, init, modules, start};
+use host::{clock, config::Config, esp::Did, good, grubenv, init, menu, modules, start};
 use std::{env, fs, process::ExitCode};
 
-const USAGE: &str = "usage: host start | stop | good | trial | status | check FILE";
+const USAGE: &str = "usage: host start | stop | good | trial | menu | status | check FILE";
 
 fn main() -> ExitCode {
     clock::now();
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         (Some("start"), None) => start::start(),
         (Some("stop"), None) => start::stop(),
         (Some("good"), None) => return said(told_good()),
+        (Some("menu"), None) => return said(menu::run()),
         (Some("trial"), None) => return said(good::watch()),
         (Some("status"), None) => return said(start::status().map(|text| print!("{text}"))),
         (Some("check"), Some(file)) => return check(&file),

@@ -98,7 +98,8 @@ pub fn troubles() -> Vec<String> {
 /// What to do with a box without a configuration.
 const HOW_TO: &str = r#"
 This box has no configuration. Write one as kiln.toml to a USB stick or a CD whose file system has the label
-KILN-CONFIG, put it in and restart the box (Ctrl-Alt-Del). The least there is, with one of the MACs above:
+KILN-CONFIG, put it in and restart the box (Ctrl-Alt-Del); or answer the questions below. The least there is, with
+one of the MACs above:
 
   [uplink]
   device = "52:54:00:aa:00:01"

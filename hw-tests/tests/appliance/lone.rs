@@ -5,12 +5,13 @@ use hw_tests::stand::built;
 use serde::de::DeserializeOwned;
 use std::fs::{self, File};
 use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-const MAC: &str = "52:54:00:4b:fe:01";
-const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+pub(super) const MAC: &str = "52:54:00:4b:fe:01";
+pub(super) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 /// What a box starts from.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,11 @@ pub(super) fn flash(image: &Path, folder: &Path) -> PathBuf {
     good(Command::new("mcopy").arg("-i").arg(&stick).arg(&text).arg("::kiln.toml"));
     fs::write(folder.join("token"), TOKEN).unwrap();
     disk
+}
+
+/// Takes the configuration from the stick.
+pub(super) fn wipe_stick(folder: &Path) {
+    fs::write(folder.join("stick.img"), vec![0; 4 << 20]).unwrap();
 }
 
 /// A copy, its holes kept.
@@ -101,7 +107,8 @@ impl Lone {
         ]);
         qemu.args(["-device", &format!("virtio-net-pci,netdev=net,mac={MAC},romfile=")]);
         qemu.args(["-device", "virtio-rng-pci"]);
-        qemu.args(["-chardev", &format!("file,id=serial,path={here}/console.log,append=on")]);
+        let _ = fs::remove_file(folder.join("serial"));
+        qemu.args(["-chardev", &format!("socket,id=serial,path={here}/serial,server=on,wait=off,logfile={here}/console.log,logappend=on")]);
         qemu.args(["-serial", "chardev:serial"]);
         let errors = File::create(folder.join("qemu.log")).unwrap();
         let qemu = qemu.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).spawn().unwrap();
@@ -111,6 +118,17 @@ impl Lone {
     /// All its console said since the folder was made.
     pub(super) fn console(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.folder.join("console.log")).unwrap_or_default()).into_owned()
+    }
+
+    /// A person at its serial port.
+    pub(super) fn person(&mut self) -> UnixStream {
+        let socket = self.folder.join("serial");
+        let what = "QEMU to make the serial port";
+        let person = self.wait(Duration::from_secs(30), what, |_| UnixStream::connect(&socket).ok());
+        // What is said is read from the log; here it must only not pile up, or the box waits for its reader.
+        let mut said = person.try_clone().unwrap();
+        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+        person
     }
 
     /// Runs `kiln` as its operator.

@@ -4,6 +4,7 @@
 
 mod cut;
 mod lone;
+mod menu;
 mod secure;
 mod update;
 mod writes;
