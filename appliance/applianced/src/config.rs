@@ -51,6 +51,8 @@ pub(crate) struct Appliance {
     /// Whether this is the appliance's image: two slots, and a service that updates them.
     #[serde(default)]
     pub(crate) image: bool,
+    /// The device of the machine's watchdog, which restarts it when the supervisor stands still. None: nobody does.
+    pub(crate) watchdog: Option<PathBuf>,
 }
 
 fn most_image_gib() -> u64 {

@@ -19,7 +19,7 @@ mod table;
 use anyhow::{Context as _, Result};
 use bootd::clock::Clock;
 use clap::{Parser, Subcommand};
-use config::Config;
+use config::{Appliance, Config};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -57,7 +57,8 @@ fn start() -> Result<()> {
         Process::Supervisor => {
             let clock = Clock::start();
             let table = table::prepare(&config, &command.config)?;
-            supervisor::run(table, &config.appliance.run, &config.appliance.good, move || clock.now())
+            let Appliance { run, good, watchdog, .. } = &config.appliance;
+            supervisor::run(table, run, good, watchdog.as_deref(), move || clock.now())
                 .context("the supervisor ended")
         }
         Process::Control => control_service::run(&config),

@@ -99,6 +99,7 @@ pub(crate) fn prepare(config: &Config, config_path: &Path) -> Result<Vec<Service
             environment: Vec::new(),
             privilege: privilege(user, capabilities, memory),
             sockets: vec![Socket::Unix(config.socket(name), root.then_some((0, first)))],
+            essential: true,
         });
     }
     for (name, user) in [("power", User::Power), ("switch", User::Switch)] {
@@ -110,6 +111,7 @@ pub(crate) fn prepare(config: &Config, config_path: &Path) -> Result<Vec<Service
             environment: Vec::new(),
             privilege: privilege(user, &[], 256),
             sockets: vec![Socket::Unix(config.socket(name), root.then_some((0, first)))],
+            essential: true,
         });
     }
     if config.appliance.image {
@@ -139,6 +141,7 @@ pub(crate) fn prepare(config: &Config, config_path: &Path) -> Result<Vec<Service
         environment: Vec::new(),
         privilege: privilege(User::Control, &[], 1024),
         sockets: vec![Socket::Tcp(config.appliance.api)],
+        essential: true,
     });
     Ok(table)
 }

@@ -19,12 +19,20 @@
 //! When all services were ready for a minute without a break, a command is run once: on the appliance it tells
 //! the boot loader that the slot which was tried is good.
 //!
+//! A service may be somebody else's program, which says nothing of itself: it counts as ready when it runs, and a boot
+//! is good without it.
+//!
+//! Where the machine has a watchdog, the loop feeds it: a supervisor that stands still, or is not started again, restarts
+//! the machine. One that merely ends leaves it running for the next; only a machine that ends is let go of.
+//!
 //! This crate knows nothing of what the services do.
 
+mod dog;
 mod run;
 mod spawn;
 mod trial;
 mod watch;
+mod watchdog;
 
 pub use run::{RunError, Service, Socket, Status, run};
 pub use spawn::{Capability, Privilege};

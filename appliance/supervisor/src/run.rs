@@ -1,5 +1,6 @@
 use crate::spawn::spawn;
 use crate::trial::Trial;
+use crate::watchdog::Watchdog;
 use crate::{Action, Privilege, Report, Watch};
 use core::fmt;
 use core::time::Duration;
@@ -35,6 +36,9 @@ pub struct Service {
     pub privilege: Option<Privilege>,
     /// What is made for it and passed to it, in this order.
     pub sockets: Vec<Socket>,
+    /// Whether it says READY=1, and a boot is good only with it. Another's program does not: it counts as ready when it
+    /// runs.
+    pub essential: bool,
 }
 
 /// A listening socket.
@@ -51,6 +55,8 @@ pub enum Socket {
 pub struct Status {
     /// Our own process.
     pub supervisor: u32,
+    /// How many milliseconds after our start all services were ready first.
+    pub all_ready: Option<u64>,
     /// The services.
     pub services: BTreeMap<&'static str, Report>,
 }
@@ -122,8 +128,9 @@ const MOST_HELD: usize = 64;
 /// How long services have to end by themselves.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Runs the table until SIGTERM or SIGINT, then ends all of it. `good`, a program and its arguments, is run once
-/// when all services were ready for a minute; empty: nothing is. `now` is the driver's clock.
+/// Runs the table until SIGTERM or SIGINT, then ends all of it; at SIGPWR, too, which says that the machine ends.
+/// `good`, a program and its arguments, is run once when all services were ready for a minute; empty: nothing is.
+/// `watchdog` is the device of the machine's, if it has one. `now` is the driver's clock.
 ///
 /// # Errors
 /// A socket or the run directory cannot be used; a service that does not start is no error.
@@ -131,22 +138,28 @@ pub fn run(
     table: Vec<Service>,
     run_dir: &Path,
     good: &[String],
+    watchdog: Option<&Path>,
     now: impl Fn() -> Time,
 ) -> Result<(), RunError> {
     let mut mask = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT] {
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGPWR] {
         mask.add(signal);
     }
     mask.thread_block()?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    let began = now();
+    let mut watchdog = Watchdog::new(watchdog, began);
     let mut running = Vec::new();
     for service in table {
         running.push(prepare(service, run_dir, now())?);
     }
     let mut ending: Option<Time> = None;
+    let mut machine_ends = false;
+    let mut all_ready_after = None;
     let mut trial = Trial::new();
     loop {
         let time = now();
+        watchdog.care(time);
         for one in running.iter_mut() {
             match one.watch.poll_action(time) {
                 Some(Action::Start) if ending.is_none() => start(one, time),
@@ -157,17 +170,23 @@ pub fn run(
                 _ => {}
             }
         }
-        let all_ready = running.iter().all(|one| one.watch.is_ready());
+        let all_ready = running.iter().filter(|one| one.service.essential).all(|one| one.watch.is_ready());
+        if all_ready && all_ready_after.is_none() {
+            all_ready_after = u64::try_from(time.since(began).as_millis()).ok();
+        }
         if let [program, arguments @ ..] = good
             && ending.is_none()
             && trial.poll(all_ready, time)
         {
             trial.handle_started(tell_good(program, arguments), time);
         }
-        write_status(&running, run_dir, time);
+        write_status(&running, run_dir, all_ready_after, time);
         if let Some(until) = ending {
             let left = running.iter().filter_map(|one| one.watch.pid()).collect::<Vec<_>>();
             if left.is_empty() {
+                if machine_ends {
+                    watchdog.farewell();
+                }
                 return Ok(());
             }
             if until <= time {
@@ -175,7 +194,7 @@ pub fn run(
             }
         }
         let next = running.iter().filter_map(|one| one.watch.poll_timeout()).chain(ending);
-        let next = next.chain(trial.poll_timeout()).min();
+        let next = next.chain(trial.poll_timeout()).chain(watchdog.poll_timeout()).min();
         let wait = next.map_or(PollTimeout::NONE, |next| {
             let millis = next.since(time).as_millis() + 1;
             PollTimeout::try_from(millis.min(60_000)).unwrap_or(PollTimeout::MAX)
@@ -192,6 +211,7 @@ pub fn run(
             hear(one, time);
         }
         while let Ok(Some(signal)) = signals.read_signal() {
+            machine_ends |= signal.ssi_signo == Signal::SIGPWR as u32;
             if signal.ssi_signo != Signal::SIGCHLD as u32 && ending.is_none() {
                 ending = Some(time + GRACE);
                 for pid in running.iter().filter_map(|one| one.watch.pid()) {
@@ -252,6 +272,9 @@ fn start(one: &mut Running, now: Time) {
             let pid = i32::try_from(child.id()).unwrap_or(0);
             log::info!(service = one.service.name, pid; "service started");
             one.watch.handle_started(pid, now);
+            if !one.service.essential {
+                one.watch.handle_ready();
+            }
         }
         Err(e) => {
             let program = one.service.program.display();
@@ -360,9 +383,9 @@ fn reap(running: &mut [Running], trial: &mut Trial, now: Time) {
 }
 
 /// The status file is replaced as a whole; a full disk costs only the news.
-fn write_status(running: &[Running], run_dir: &Path, now: Time) {
+fn write_status(running: &[Running], run_dir: &Path, all_ready: Option<u64>, now: Time) {
     let services = running.iter().map(|one| (one.service.name, one.watch.report(now))).collect();
-    let status = Status { supervisor: std::process::id(), services };
+    let status = Status { supervisor: std::process::id(), all_ready, services };
     let path = run_dir.join("status.json");
     let aside = run_dir.join("status.json.new");
     if let Ok(text) = serde_json::to_vec(&status) {
