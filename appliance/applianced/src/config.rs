@@ -4,7 +4,7 @@ use control::{BootFiles, Site};
 use deploy::Patience;
 use rack::{IqnPrefix, NetworkName};
 use serde::Deserialize;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// The appliance's configuration, as it is written. What nodes, networks and switches there are is not
@@ -17,6 +17,8 @@ pub(crate) struct Config {
     #[serde(default, rename = "interface")]
     pub(crate) interfaces: Vec<Interface>,
     pub(crate) files: Files,
+    /// Who sets the machine's clock; none: not we.
+    pub(crate) ntp: Option<Ntp>,
     /// How long to wait for what.
     #[serde(default)]
     pub(crate) patience: Patience,
@@ -40,7 +42,7 @@ pub(crate) struct Appliance {
     /// What the names of iSCSI targets and initiators begin with.
     #[serde(default)]
     pub(crate) iqn: IqnPrefix,
-    /// The first of the user ids that services run as; each has one of the seven from here on. The group
+    /// The first of the user ids that services run as; each has one of the eight from here on. The group
     /// of all is the same number.
     #[serde(default = "first_user")]
     pub(crate) first_user: u32,
@@ -53,6 +55,15 @@ pub(crate) struct Appliance {
     pub(crate) image: bool,
     /// The device of the machine's watchdog, which restarts it when the supervisor stands still. None: nobody does.
     pub(crate) watchdog: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ntp {
+    /// chronyd, run as the system's user `kiln-ntp`.
+    pub(crate) program: PathBuf,
+    /// Time servers.
+    pub(crate) servers: Vec<Ipv4Addr>,
 }
 
 fn most_image_gib() -> u64 {

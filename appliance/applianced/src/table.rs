@@ -1,4 +1,4 @@
-use crate::config::Config;
+use crate::config::{Config, Ntp};
 use anyhow::{Context as _, Result};
 use nix::unistd::{Gid, Uid, chown};
 use std::fs::{self, Permissions};
@@ -18,6 +18,7 @@ enum User {
     Power,
     Switch,
     Iscsi,
+    Ntp,
 }
 
 /// What writing a slot takes: RAUC mounts the bundle and makes it its own, and init is told to restart.
@@ -143,7 +144,37 @@ pub(crate) fn prepare(config: &Config, config_path: &Path) -> Result<Vec<Service
         sockets: vec![Socket::Tcp(config.appliance.api)],
         essential: true,
     });
+    if let Some(ntp) = &config.ntp {
+        let drift = config.appliance.data.join("ntp");
+        directory(&drift, User::Ntp, 0o700)?;
+        let run_dir = config.appliance.run.join("ntp");
+        directory(&run_dir, User::Ntp, 0o700)?;
+        // Of one that was killed; chrony would take a process of that number for another chrony.
+        let _ = fs::remove_file(run_dir.join("pid"));
+        table.push(Service {
+            name: "ntp",
+            program: ntp.program.clone(),
+            arguments: chrony(ntp, &drift, &run_dir),
+            environment: Vec::new(),
+            privilege: privilege(User::Ntp, &[Capability::CAP_SYS_TIME], 64),
+            sockets: Vec::new(),
+            essential: false,
+        });
+    }
     Ok(table)
+}
+
+/// chronyd(8), chrony.conf(5): a client and nothing else, behind its own filter of system calls, started without root's
+/// rights. Its first measurements may set the clock; later ones slow it down or speed it up. It tells the kernel that
+/// the clock is right, which keeps the hardware clock right then.
+fn chrony(ntp: &Ntp, drift: &Path, run: &Path) -> Vec<String> {
+    let fixed = ["-d", "-U", "-u", "kiln-ntp", "-F", "1", "-L", "1"];
+    let directives = ["port 0", "cmdport 0", "bindcmdaddress /", "makestep 1 3", "rtcsync"];
+    let mut words: Vec<String> = fixed.into_iter().chain(directives).map(str::to_owned).collect();
+    words.extend(ntp.servers.iter().map(|server| format!("server {server} iburst")));
+    words.push(format!("driftfile {}", drift.join("drift").display()));
+    words.push(format!("pidfile {}", run.join("pid").display()));
+    words
 }
 
 fn own(path: &Path, owner: Option<(u32, u32)>, mode: u32) -> Result<()> {
