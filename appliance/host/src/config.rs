@@ -4,7 +4,10 @@
 //! has two roles, no two networks overlap.
 
 mod check;
+mod ssh;
 mod written;
+
+pub use ssh::{Ssh, SshKey};
 
 use boot::{Device, Mac, NodeName, NotAWord, Prefix, Secret};
 use deploy::Patience;
@@ -13,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
 /// What is wrong with a configuration, and where.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// The line, from 1.
     pub line: usize,
@@ -46,6 +49,8 @@ pub struct Config {
     pub bonds: Vec<Bond>,
     /// The API.
     pub api: Api,
+    /// The shell for operators; none: nobody logs in.
+    pub ssh: Option<Ssh>,
     /// What is passed on to `applianced`.
     pub appliance: Appliance,
     /// Likewise.

@@ -14,7 +14,7 @@ use nix::{
     mount::{MsFlags, mount},
     sys::statvfs::statvfs,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File, OpenOptions},
     io::Read as _,
@@ -34,7 +34,7 @@ const LEAST: u64 = 64 << 20;
 const SCARCE: u64 = 256 << 20;
 
 /// How the data came to be there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum How {
     /// The partition was made now.
@@ -48,7 +48,7 @@ pub enum How {
 }
 
 /// What is at `/data`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Data {
     /// How it came to be there.
     pub how: How,

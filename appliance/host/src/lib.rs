@@ -6,7 +6,8 @@
 //!      └─► init of the slot ─► [`start`]   [`data`], the configuration ([`search`], [`config`]),
 //!                  │                       the [`network`] ([`links`], [`rtnl`]), what [`services`] read
 //!                  ├─► applianced supervisor, respawned ─► [`good`], when all services were ready for a minute
-//!                  └─► [`good::watch`], where the slot is on [`trial`] after an [`update`]
+//!                  ├─► [`good::watch`], where the slot is on [`trial`] after an [`update`]
+//!                  └─► [`ssh`], respawned: a shell for operators, where somebody may log in
 //! ```
 //!
 //! Whatever is wrong is said on the console with what to do, stands in the [`report`], and keeps nothing
@@ -33,7 +34,10 @@ pub mod seal;
 pub mod search;
 pub mod services;
 pub mod slot;
+pub mod ssh;
 pub mod start;
+pub mod time;
 pub mod trial;
 pub mod update;
 pub mod verity;
+pub mod watchdog;

@@ -1,9 +1,9 @@
 //! `host`: brings the box up. It is `/init` of the initramfs; in the slot it is started by init.
 
-use host::{clock, config::Config, esp::Did, good, grubenv, init, menu, modules, start};
+use host::{clock, config::Config, esp::Did, good, grubenv, init, menu, modules, ssh, start};
 use std::{env, fs, process::ExitCode};
 
-const USAGE: &str = "usage: host start | stop | good | trial | menu | status | check FILE";
+const USAGE: &str = "usage: host start | stop | ssh | good | trial | menu | status | check FILE";
 
 fn main() -> ExitCode {
     clock::now();
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         (Some("init"), None) => init::run(),
         (Some("start"), None) => start::start(),
         (Some("stop"), None) => start::stop(),
+        (Some("ssh"), None) => return said(ssh::serve().map(|never| match never {})),
         (Some("good"), None) => return said(told_good()),
         (Some("menu"), None) => return said(menu::run()),
         (Some("trial"), None) => return said(good::watch()),

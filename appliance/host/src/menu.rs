@@ -7,16 +7,16 @@ use crate::{
     config::Config,
     console, data, good,
     links::{Kind, Link},
-    network, report,
+    network,
+    report::Report,
 };
 use anyhow::{Context as _, Result, bail};
-use serde::Deserialize;
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::Ipv4Addr,
     os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     sync::mpsc::{Sender, channel},
     thread,
 };
@@ -242,26 +242,11 @@ impl Answers {
 /// # Errors
 /// The kernel's or the file system's.
 pub fn run() -> Result<()> {
-    /// Of the report, what is asked for here.
-    #[derive(Deserialize)]
-    struct Told {
-        configuration: Configuration,
-        data: Option<Data>,
-    }
-    #[derive(Deserialize)]
-    struct Configuration {
-        file: Option<PathBuf>,
-    }
-    #[derive(Deserialize)]
-    struct Data {
-        device: Option<PathBuf>,
-    }
-    let told = fs::read(report::FILE).with_context(|| format!("{} cannot be read", report::FILE))?;
-    let Told { configuration, data } = serde_json::from_slice(&told)?;
-    if configuration.file.is_some() {
+    let report = Report::read()?;
+    if report.configuration.file.is_some() {
         return Ok(());
     }
-    if data.and_then(|data| data.device).is_none() {
+    if report.data.and_then(|data| data.device).is_none() {
         bail!("this box has no data partition to keep a configuration on: give it one on a stick");
     }
     let links = network::interfaces()?;

@@ -1,14 +1,26 @@
 //! What was found and done, for people at the console and for the API: `/run/kiln/host.json`.
 
-use crate::{config::Fault, data::Data, links::Link};
+use crate::{
+    config::Fault,
+    data::{Data, keep},
+    links::Link,
+    ssh::Shell,
+    time::Source,
+};
+use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// Where it is.
 pub const FILE: &str = "/run/kiln/host.json";
+/// The same, as people read it.
+const TEXT: &str = "/run/kiln/issue";
 
 /// The whole of it.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
     /// Of the slot's system.
     pub version: Option<String>,
@@ -22,6 +34,12 @@ pub struct Report {
     pub configuration: Configuration,
     /// Where the API is.
     pub api: Option<String>,
+    /// Where operators log in; none: nowhere.
+    pub ssh: Option<Shell>,
+    /// Whose word the time was when the box came up.
+    pub time: Option<Source>,
+    /// What restarts a box that hangs; none: nothing.
+    pub watchdog: Option<PathBuf>,
     /// The interfaces.
     pub interfaces: Vec<Interface>,
     /// What is wrong, each with what to do.
@@ -29,7 +47,7 @@ pub struct Report {
 }
 
 /// Which configuration is in force.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Configuration {
     /// Its file; none: there is none.
     pub file: Option<PathBuf>,
@@ -40,7 +58,7 @@ pub struct Configuration {
 }
 
 /// An interface.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Interface {
     /// What it is.
     #[serde(flatten)]
@@ -74,6 +92,12 @@ impl Report {
         if let Some(api) = &self.api {
             line(format!("  API       http://{api}"));
         }
+        if let Some(Shell { at, fingerprint }) = &self.ssh {
+            line(format!("  SSH       root@{}, port {}, {fingerprint}", at.ip(), at.port()));
+        }
+        if let Some(at_start) = self.time {
+            line(format!("  time      {}", at_start.words()));
+        }
         for trouble in &self.troubles {
             line(format!("  WRONG     {trouble}"));
         }
@@ -82,17 +106,42 @@ impl Report {
         }
         text
     }
+
+    /// The one that was told last.
+    ///
+    /// # Errors
+    /// When none was, since the machine was switched on.
+    pub fn read() -> Result<Report> {
+        let text = fs::read(FILE).context("`host start` was not run since the machine was switched on")?;
+        serde_json::from_slice(&text).with_context(|| format!("{FILE} is of another release"))
+    }
+
+    /// Puts it where people, tests and the API read it.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn tell(&self) -> Result<()> {
+        keep(Path::new(FILE), &serde_json::to_vec_pretty(self)?, 0o644)?;
+        keep(Path::new(TEXT), self.text().as_bytes(), 0o644)?;
+        Ok(())
+    }
+
+    /// What is wrong with one thing is this now, or nothing: its troubles begin with its name.
+    fn set_trouble(&mut self, of: &str, trouble: Option<String>) {
+        self.troubles.retain(|there| !there.starts_with(of));
+        self.troubles.extend(trouble);
+    }
 }
 
-/// What was wrong when the box started, as its report says.
-pub fn troubles() -> Vec<String> {
-    /// Of a report, what is asked for here.
-    #[derive(Deserialize)]
-    struct Told {
-        troubles: Vec<String>,
-    }
-    let told = fs::read(FILE).ok().and_then(|text| serde_json::from_slice::<Told>(&text).ok());
-    told.map(|told| told.troubles).unwrap_or_default()
+/// Says in the report that was told what became of one thing since: a trouble, or none.
+///
+/// # Errors
+/// As [`Report::read`] and [`Report::tell`].
+pub fn amend(of: &str, trouble: Option<String>) -> Result<()> {
+    let mut report = Report::read()?;
+    let before = report.troubles.clone();
+    report.set_trouble(of, trouble);
+    if report.troubles != before { report.tell() } else { Ok(()) }
 }
 
 /// What to do with a box without a configuration.
@@ -106,3 +155,6 @@ one of the MACs above:
   address = "192.0.2.10/24"
   gateway = "192.0.2.1"
 "#;
+
+#[cfg(test)]
+mod tests;

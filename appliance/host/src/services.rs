@@ -3,6 +3,7 @@
 use crate::{
     config::{Address, Appliance, Config},
     data::keep,
+    time,
 };
 use anyhow::{Context as _, Result};
 use boot::Prefix;
@@ -28,6 +29,8 @@ struct Written<'a> {
     interface: Vec<Interface<'a>>,
     files: Files,
     #[serde(skip_serializing_if = "Option::is_none")]
+    ntp: Option<Ntp<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     patience: Option<Patience>,
 }
 
@@ -39,6 +42,8 @@ struct WrittenAppliance<'a> {
     first_user: u32,
     good: [&'static str; 2],
     image: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    watchdog: Option<&'a Path>,
     #[serde(flatten)]
     given: Appliance,
 }
@@ -50,6 +55,12 @@ struct Interface<'a> {
 }
 
 #[derive(Serialize)]
+struct Ntp<'a> {
+    program: &'static str,
+    servers: &'a [Ipv4Addr],
+}
+
+#[derive(Serialize)]
 struct Files {
     ipxe_bios: &'static str,
     ipxe_uefi: &'static str,
@@ -57,24 +68,26 @@ struct Files {
     initramfs: &'static str,
 }
 
-/// Where the API is to listen: on the uplink's address, or, while the box does not have it (`there` are those it
-/// has), for the box alone: the other services need not wait for it.
-pub fn api(config: Option<&Config>, lease: Option<Prefix>, there: &[Ipv4Addr]) -> SocketAddrV4 {
-    let port = config.map_or(PORT, |config| config.api.port);
-    let address = match config.map(|config| config.uplink.address) {
-        Some(Address::Static(prefix)) => Some(prefix),
-        Some(Address::Dhcp) => lease,
-        None => None,
+/// The uplink's address, if it is among those that the box has (`there`).
+pub fn uplink(config: Option<&Config>, lease: Option<Prefix>, there: &[Ipv4Addr]) -> Option<Ipv4Addr> {
+    let prefix = match config?.uplink.address {
+        Address::Static(prefix) => Some(prefix),
+        Address::Dhcp => lease,
     };
-    let address = address.filter(|prefix| there.contains(&prefix.address));
-    SocketAddrV4::new(address.map_or(Ipv4Addr::LOCALHOST, |prefix| prefix.address), port)
+    prefix.map(|prefix| prefix.address).filter(|address| there.contains(address))
 }
 
-/// The text of `applianced`'s configuration.
+/// Where the API is to listen: on the uplink's address, or, while the box does not have it, for the box alone:
+/// the other services need not wait for it.
+pub fn api(config: Option<&Config>, uplink: Option<Ipv4Addr>) -> SocketAddrV4 {
+    SocketAddrV4::new(uplink.unwrap_or(Ipv4Addr::LOCALHOST), config.map_or(PORT, |config| config.api.port))
+}
+
+/// The text of `applianced`'s configuration. `watchdog` is the device that restarts a box that hangs.
 ///
 /// # Errors
 /// When it cannot be written as TOML.
-pub fn text(config: Option<&Config>, api: SocketAddrV4) -> Result<String> {
+pub fn text(config: Option<&Config>, api: SocketAddrV4, watchdog: Option<&Path>) -> Result<String> {
     let networks = config.map_or(&[][..], |config| &config.networks);
     let name = |network: &'_ crate::config::Network| network.name.to_string();
     let names: Vec<String> = networks.iter().map(name).collect();
@@ -86,6 +99,7 @@ pub fn text(config: Option<&Config>, api: SocketAddrV4) -> Result<String> {
             first_user: FIRST_USER,
             good: ["/usr/bin/host", "good"],
             image: true,
+            watchdog,
             given: config.map(|config| config.appliance.clone()).unwrap_or_default(),
         },
         // A network's interface is called as the network.
@@ -96,6 +110,10 @@ pub fn text(config: Option<&Config>, api: SocketAddrV4) -> Result<String> {
             kernel: "/boot/kernel",
             initramfs: "/boot/initramfs",
         },
+        ntp: config
+            .map(|config| &config.uplink.ntp)
+            .filter(|servers| !servers.is_empty())
+            .map(|servers| Ntp { program: time::CLIENT, servers }),
         patience: config.and_then(|config| config.patience),
     };
     toml::to_string(&written).context("a configuration that cannot be written")

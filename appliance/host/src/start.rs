@@ -10,9 +10,13 @@ use crate::{
     report::{self, Report},
     search, services,
     slot::{self, Named},
+    ssh,
+    time::{self, Source},
+    watchdog,
 };
 use anyhow::{Context as _, Result};
 use nix::{
+    errno::Errno,
     mount::{MntFlags, MsFlags, mount, umount2},
     sys::signal::{Signal, kill},
     unistd::{Pid, sync},
@@ -30,6 +34,10 @@ const IN_FORCE: &str = "/run/kiln/configuration.toml";
 pub fn start() {
     let mut report = Report::default();
     ready(&mut report);
+    let release = Release::read();
+    let (time, trouble) = time::not_before(release.built);
+    report.time = Some(time);
+    report.troubles.extend(trouble);
     let mut modules = Modules::read().ok();
     if let Some(modules) = &mut modules {
         // The kernel asks this program for what it lacks: file systems, rules, algorithms.
@@ -39,10 +47,16 @@ pub fn start() {
         }
         modules.cold_plug();
     }
+    report.watchdog = watchdog::bring_up(modules.as_mut());
+    if report.watchdog.is_none() {
+        report
+            .troubles
+            .push("there is no watchdog, not even the kernel's own: a box that hangs stays so".into());
+    }
     let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let named = Named::read(&cmdline);
     let place = named.as_ref().ok().and_then(|named| slot::find(named.root));
-    report.version = version();
+    report.version = release.version;
     report.secure_boot = secure_boot();
     report.slot = named.ok().map(|named| named.slot);
     let disk = place.as_ref().map(|place| place.disk.as_path());
@@ -73,27 +87,34 @@ pub fn start() {
             if let Err(e) = services::keep_token(config, Path::new(DATA)) {
                 report.troubles.push(format!("{e:#}"));
             }
-            if !config.uplink.ntp.is_empty() {
-                report
-                    .troubles
-                    .push("this system has no NTP client: the time is the hardware clock's".into());
-            }
         }
         None => network::light_up(),
     }
     let there = network::own_addresses().unwrap_or_default();
-    let api = services::api(config.as_ref(), network::lease().map(|lease| lease.address), &there);
+    let uplink = services::uplink(config.as_ref(), network::lease().map(|lease| lease.address), &there);
+    let api = services::api(config.as_ref(), uplink);
+    let (shell, troubles) =
+        ssh::prepare(config.as_ref().and_then(|config| config.ssh.as_ref()), uplink, Path::new(DATA));
+    report.ssh = shell;
+    let servers = config.as_ref().map_or(&[][..], |config| &config.uplink.ntp);
+    if !servers.is_empty() && uplink.is_some() {
+        match time::ask(servers) {
+            Ok(()) => report.time = Some(Source::Ntp),
+            Err(trouble) => report.troubles.push(trouble),
+        }
+    }
+    report.troubles.extend(troubles);
     if config.is_some() && api.ip().is_loopback() {
         report.troubles.push(format!(
             "the uplink has no address: the API listens on {api}, for the box alone; see to the uplink's card and cable, and start the box again"
         ));
     }
-    if let Err(e) = configure(config.as_ref(), api) {
+    if let Err(e) = configure(config.as_ref(), api, report.watchdog.as_deref()) {
         report.troubles.push(format!("{e:#}"));
     }
     report.api = Some(api.to_string());
     report.interfaces = network::interfaces().unwrap_or_default();
-    if let Err(e) = tell(&report) {
+    if let Err(e) = report.tell() {
         say(&format!("{}: {e:#}", report::FILE));
     }
     write(&format!("\n{}\n", report.text()));
@@ -109,6 +130,19 @@ fn ready(report: &mut Report) {
             report.troubles.push(format!("{place} is not mounted: {}", e.desc()));
         }
     }
+    // tty(5) writes to terminals.
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    let terminals = "/dev/pts";
+    if let Err(e) =
+        fs::create_dir_all(terminals).map_err(|_| Errno::ENOENT).and_then(|()| match is_mounted(terminals) {
+            true => Ok(()),
+            false => {
+                mount(Some("devpts"), terminals, Some("devpts"), flags, Some("gid=5,mode=620,ptmxmode=666"))
+            }
+        })
+    {
+        report.troubles.push(format!("{terminals} is not mounted, so SSH has no terminals: {}", e.desc()));
+    }
     if let Err(e) = fs::create_dir_all(RUN) {
         report.troubles.push(format!("{RUN} is not there: {e}"));
     }
@@ -119,14 +153,11 @@ fn is_mounted(place: &str) -> bool {
     mounts.lines().any(|line| line.split(' ').nth(1) == Some(place))
 }
 
-fn version() -> Option<String> {
-    let release = fs::read_to_string("/etc/os-release").ok()?;
-    let value = |key: &str| {
-        let line = release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
-        Some(line.trim_matches('"').to_owned())
-    };
-    let build = value("BUILD_ID").map_or(String::new(), |build| format!(" ({build})"));
-    Some(value("VERSION_ID")? + &build)
+/// What the system says it is.
+struct Release {
+    version: Option<String>,
+    /// When it was made, in seconds since 1970.
+    built: Option<i64>,
 }
 
 /// Whether Secure Boot is on (UEFI 2.10, 3.3: `SecureBoot`, one octet behind four of attributes).
@@ -141,16 +172,23 @@ fn secure_boot() -> Option<bool> {
     said.ok()?.get(4).map(|on| *on == 1)
 }
 
-fn configure(config: Option<&Config>, api: SocketAddrV4) -> Result<()> {
-    let text = services::text(config, api)?;
-    data::keep(Path::new(services::FILE), text.as_bytes(), 0o644)
-        .with_context(|| format!("{} cannot be written", services::FILE))
+impl Release {
+    fn read() -> Release {
+        let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+        let value = |key: &str| {
+            let line = release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+            Some(line.trim_matches('"').to_owned())
+        };
+        let build = value("BUILD_ID").map_or(String::new(), |build| format!(" ({build})"));
+        let version = value("VERSION_ID").map(|version| format!("{version}{build}"));
+        Release { version, built: value(time::BUILT).and_then(|built| built.parse().ok()) }
+    }
 }
 
-fn tell(report: &Report) -> Result<()> {
-    data::keep(Path::new(report::FILE), &serde_json::to_vec_pretty(report)?, 0o644)?;
-    data::keep(Path::new("/run/kiln/issue"), report.text().as_bytes(), 0o644)?;
-    Ok(())
+fn configure(config: Option<&Config>, api: SocketAddrV4, watchdog: Option<&Path>) -> Result<()> {
+    let text = services::text(config, api, watchdog)?;
+    data::keep(Path::new(services::FILE), text.as_bytes(), 0o644)
+        .with_context(|| format!("{} cannot be written", services::FILE))
 }
 
 /// What [`start`] found, for people.
@@ -158,14 +196,14 @@ fn tell(report: &Report) -> Result<()> {
 /// # Errors
 /// When it was never run.
 pub fn status() -> Result<String> {
-    fs::read_to_string("/run/kiln/issue")
-        .context("`host start` was not run since the machine was switched on")
+    Ok(Report::read()?.text())
 }
 
 /// Before the machine is switched off. init runs this before it ends anything, and starts nothing meanwhile.
 pub fn stop() {
     let until = clock::now() + FAREWELL;
-    end_services();
+    // Its word for the end of the machine: the watchdog rests too.
+    end_services(Signal::SIGPWR);
     while supervisors().next().is_some() && clock::now() < until {
         thread::park_timeout(Duration::from_millis(50));
     }
@@ -191,21 +229,28 @@ pub fn leased(event: &str) -> Result<()> {
     let Ok(config) = Config::parse(&text) else { return Ok(()) };
     let Some(lease) = network::lease() else { return Ok(()) };
     let there = network::own_addresses().unwrap_or_default();
-    let api = services::api(Some(&config), Some(lease.address), &there);
-    let new = services::text(Some(&config), api)?;
+    let uplink = services::uplink(Some(&config), Some(lease.address), &there);
+    let api = services::api(Some(&config), uplink);
+    let watchdog = watchdog::device(Path::new(watchdog::LIST));
+    let new = services::text(Some(&config), api, watchdog.as_deref())?;
     if fs::read_to_string(services::FILE).is_ok_and(|there| there != new) {
-        configure(Some(&config), api)?;
+        configure(Some(&config), api, watchdog.as_deref())?;
         say(&format!("the uplink's address is {}: the services begin again", lease.address));
-        end_services();
+        end_services(Signal::SIGTERM);
+        let (shell, troubles) = ssh::prepare(config.ssh.as_ref(), uplink, Path::new(DATA));
+        troubles.iter().for_each(|trouble| say(trouble));
+        if shell.is_some() {
+            ssh::again();
+        }
     }
     Ok(())
 }
 
 /// Has the supervisor end the services and itself.
-fn end_services() {
+fn end_services(word: Signal) {
     supervisors().for_each(|pid| {
         // One that has ended is what is wished.
-        let _ = kill(pid, Signal::SIGTERM);
+        let _ = kill(pid, word);
     });
 }
 

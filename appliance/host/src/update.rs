@@ -11,6 +11,7 @@ use crate::{
     data,
     esp::{self, Esp},
     good,
+    report::Report,
     slot::{self, Disk, Place},
     trial::{self, Standing},
 };
@@ -241,7 +242,7 @@ pub fn look() -> Result<BoxFact> {
         slots: slots.collect(),
         // A certificate to hold bundles against, and a boot loader that knows of two slots.
         updatable: Path::new(KEYRING).exists() && esp.grubenv().exists(),
-        troubles: crate::report::troubles(),
+        troubles: Report::read().map(|report| report.troubles).unwrap_or_default(),
     })
 }
 

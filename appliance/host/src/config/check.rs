@@ -1,7 +1,7 @@
 //! What one part of a configuration must be to another.
 
 use super::{
-    Address, Api, Bond, Config, Fault, Leg, Network, Nic, On, Uplink,
+    Address, Api, Bond, Config, Fault, Leg, Network, Nic, On, Ssh, SshKey, Uplink,
     written::{self, Written},
 };
 use boot::Prefix;
@@ -9,6 +9,8 @@ use std::{collections::BTreeMap, ops::Range};
 
 /// The API's port, unless another is given.
 const PORT: u16 = 8080;
+/// SSH's, unless another is given.
+const SSH_PORT: u16 = 22;
 /// What the kernel or this program calls interfaces itself.
 const TAKEN: [&str; 6] = ["uplink", "oob", "trunk", "lo", "all", "default"];
 /// The kernel takes no longer name for an interface.
@@ -96,6 +98,7 @@ impl Check<'_> {
         });
         let networks = self.networks(written.network, trunk.is_some(), &bonds);
         let api = self.api(written.api);
+        let ssh = written.ssh.and_then(|ssh| self.ssh(ssh, api.port));
         Some(Config {
             serial: written.serial.unwrap_or(0),
             name: written.host.and_then(|host| host.name),
@@ -105,6 +108,7 @@ impl Check<'_> {
             networks,
             bonds,
             api,
+            ssh,
             appliance: written.appliance.unwrap_or_default(),
             patience: written.patience,
         })
@@ -248,5 +252,26 @@ impl Check<'_> {
             token.into_inner()
         });
         Api { port, token }
+    }
+
+    /// An empty list of keys lets nobody in: then nothing listens.
+    fn ssh(&mut self, written: written::Ssh, api: u16) -> Option<Ssh> {
+        let port = written.port.map_or(SSH_PORT, |port| {
+            if matches!(port.get_ref(), 0 | 80 | 3260) || *port.get_ref() == api {
+                self.fault(port.span(), "SSH needs a port of its own: take this line out, and it is 22");
+            }
+            port.into_inner()
+        });
+        let mut keys: Vec<SshKey> = Vec::new();
+        for key in written.keys {
+            match key.get_ref().parse::<SshKey>() {
+                Ok(new) if keys.iter().any(|other| other.is_same(&new)) => {
+                    self.fault(key.span(), "this key is in the list already: take it out here");
+                }
+                Ok(new) => keys.push(new),
+                Err(e) => self.fault(key.span(), e.to_string()),
+            }
+        }
+        (!keys.is_empty()).then_some(Ssh { keys, port })
     }
 }

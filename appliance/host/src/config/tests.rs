@@ -29,6 +29,12 @@ mode = "802.3ad"
 [api]
 port = 8443
 token = "0123456789abcdef0123456789abcdef"
+[ssh]
+keys = [
+  "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMlVi8bWcSDEiEYAgvE8ZoRWYh81VgJsoLWfgnlWrYrd anna@desk",
+  "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGWi7C9B1evOdkUkmutBDGjs4uBY0FMcAHb/4WHmJbYD bert",
+]
+port = 2222
 [appliance]
 most_image_gib = 64
 [patience]
@@ -49,6 +55,8 @@ fn a_whole_configuration_is_read() {
     assert_eq!(config.networks[1].on, On::Nic("eth4".parse().unwrap()));
     assert_eq!(config.bonds[0].mode, BondMode::Lacp);
     assert_eq!(config.api.port, 8443);
+    let ssh = config.ssh.unwrap();
+    assert_eq!((ssh.keys.len(), ssh.port), (2, 2222));
     assert_eq!(config.patience.unwrap().firmware, 600);
 }
 
@@ -57,6 +65,9 @@ fn the_least_configuration_is_an_uplink() {
     let config = Config::parse(LEAST).unwrap();
     assert_eq!((config.serial, config.api.port), (0, 8080));
     assert_eq!(config.uplink.address, Address::Dhcp);
+    assert_eq!(config.ssh, None, "nobody logs in unless it is said who may");
+    let none = Config::parse(&format!("{LEAST}[ssh]\nkeys = []\n")).unwrap();
+    assert_eq!(none.ssh, None);
 }
 
 /// The whole configuration with a line in place of another, and the fault that must be found.
@@ -142,8 +153,24 @@ fn every_fault_says_its_line_and_what_to_do() {
         ("port = 8443", "port = 80", "line 28: the API needs a port of its own: 8080"),
         ("port = 8443", "port = 70000", "line 28: "),
         ("0123456789abcdef0123456789abcdef", "secret", "line 29: the token is not 32 or more printable"),
-        ("most_image_gib = 64", "iqn = \"kiln\"", "line 31: \"kiln\" is not what an iSCSI name begins with"),
-        ("firmware = 600", "firm = 600", "line 33: unknown field `firm`, expected one of `hand`"),
+        (
+            "AAAAC3NzaC1lZDI1NTE5AAAAIMlV",
+            "AAAAC3NzaC1lZDI1NTE5",
+            "line 32: \"ssh-ed25519…\" is not a whole public",
+        ),
+        (
+            "IGWi7C9B1evOdkUkmutBDGjs4uBY0FMcAHb/4WHmJbYD",
+            "IMlVi8bWcSDEiEYAgvE8ZoRWYh81VgJsoLWfgnlWrYrd",
+            "line 33: this key is in the list already",
+        ),
+        ("port = 2222", "port = 8443", "line 35: SSH needs a port of its own"),
+        (
+            "port = 2222",
+            "password = \"kiln\"",
+            "line 35: unknown field `password`, expected `keys` or `port`",
+        ),
+        ("most_image_gib = 64", "iqn = \"kiln\"", "line 37: \"kiln\" is not what an iSCSI name begins with"),
+        ("firmware = 600", "firm = 600", "line 39: unknown field `firm`, expected one of `hand`"),
     ];
     for (from, to, expected) in table {
         assert!(WHOLE.contains(from), "{from}");

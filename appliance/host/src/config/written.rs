@@ -21,6 +21,7 @@ pub(super) struct Written {
     #[serde(default)]
     pub(super) bond: Vec<Bond>,
     pub(super) api: Option<Api>,
+    pub(super) ssh: Option<Ssh>,
     pub(super) appliance: Option<Appliance>,
     pub(super) patience: Option<Patience>,
 }
@@ -96,4 +97,12 @@ pub(super) struct Bond {
 pub(super) struct Api {
     pub(super) port: Option<Spanned<u16>>,
     pub(super) token: Option<Spanned<Secret>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ssh {
+    /// Not keys yet: a fault of one is to be said by its own line, not the list's.
+    pub(super) keys: Vec<Spanned<String>>,
+    pub(super) port: Option<Spanned<u16>>,
 }
