@@ -29,8 +29,11 @@ held "$(echo "$BUILD_DIR"/busybox-[0-9]*/.config)" "$here/busybox.fragment"
 
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' "$top/Cargo.toml")
 commit=unknown
+# 2026-01-01, as for whatever else is dated.
+built=1767225600
 if git -C "$top" rev-parse HEAD >/dev/null 2>&1; then
   commit=$(git -C "$top" rev-parse HEAD)
+  built=$(git -C "$top" show -s --format=%ct HEAD)
   [ -z "$(git -C "$top" status --porcelain)" ] || commit=$commit-dirty
 fi
 # Buildroot's own may be a link to usr/lib.
@@ -41,6 +44,7 @@ NAME=Kiln
 PRETTY_NAME="Kiln $version"
 VERSION_ID=$version
 BUILD_ID=$commit
+KILN_BUILT=$built
 EOF
 ln -s /run/resolv.conf "$target/etc/resolv.conf"
 

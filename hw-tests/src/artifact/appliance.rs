@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::command::{run, text, tool};
+use super::command::{EPOCH, run, text, tool};
 use super::cpio::Archive;
 use super::debian::{Mirror, Package, installed};
 use super::kernel::KernelTree;
@@ -108,6 +108,22 @@ impl Release {
             Err(_) => "unknown".to_owned(),
         };
         Self { version: env!("CARGO_PKG_VERSION").to_owned(), commit }
+    }
+
+    /// When the commit was made, in seconds since 1970; a fixed time outside of a checkout. No box that runs it has an
+    /// earlier clock.
+    fn built(&self) -> String {
+        let commit = self.commit.trim_end_matches("-dirty");
+        let mut git = tool("git");
+        let time = text(git.arg("-C").arg(env!("CARGO_MANIFEST_DIR")).args([
+            "show",
+            "-s",
+            "--format=%ct",
+            commit,
+            "--",
+        ]));
+        let time = time.ok().map(|time| time.trim().to_owned());
+        time.filter(|time| time.parse::<u64>().is_ok()).unwrap_or_else(|| EPOCH.to_owned())
     }
 }
 

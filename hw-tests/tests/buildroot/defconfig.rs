@@ -6,7 +6,7 @@ use crate::tree::Tree;
 
 /// Buildroot's menus in the order in which `savedefconfig` writes them, by what their options begin with. The
 /// first that fits counts.
-const SECTIONS: [(usize, &[&str]); 13] = [
+const SECTIONS: [(usize, &[&str]); 16] = [
     (7, &["BR2_PACKAGE_KILN_"]),
     (0, &["BR2_x86_64", "BR2_aarch64"]),
     (1, &["BR2_TOOLCHAIN_"]),
@@ -16,6 +16,9 @@ const SECTIONS: [(usize, &[&str]); 13] = [
     (4, &["BR2_LINUX_KERNEL"]),
     (5, &["BR2_PACKAGE_BUSYBOX_"]),
     (5, &["BR2_PACKAGE_E2FSPROGS"]),
+    (5, &["BR2_PACKAGE_LIBCAP", "BR2_PACKAGE_LIBSECCOMP"]),
+    (5, &["BR2_PACKAGE_CHRONY"]),
+    (5, &["BR2_PACKAGE_DROPBEAR"]),
     (5, &["BR2_PACKAGE_NFTABLES"]),
     (5, &["BR2_PACKAGE_RAUC"]),
     (6, &["BR2_TARGET_ROOTFS_"]),

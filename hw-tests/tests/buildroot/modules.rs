@@ -2,7 +2,7 @@
 
 /// The module as rootfs/modules.list and rootfs/ramdisk/modules.list write it, its option, and whether that is for
 /// x86-64 only.
-pub(crate) const OPTIONS: [(&str, &str, bool); 107] = [
+pub(crate) const OPTIONS: [(&str, &str, bool); 109] = [
     ("squashfs", "SQUASHFS", false),
     ("dm_mod", "BLK_DEV_DM", false),
     ("dm_verity", "DM_VERITY", false),
@@ -49,6 +49,8 @@ pub(crate) const OPTIONS: [(&str, &str, bool); 107] = [
     ("sr_mod", "BLK_DEV_SR", false),
     ("usbhid", "USB_HID", false),
     ("hid-generic", "HID_GENERIC", false),
+    ("lpc_ich", "LPC_ICH", true),
+    ("i2c-i801", "I2C_I801", true),
     ("iTCO_wdt", "ITCO_WDT", true),
     ("i6300esb", "I6300ESB_WDT", true),
     ("sp5100_tco", "SP5100_TCO", true),

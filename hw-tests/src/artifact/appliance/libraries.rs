@@ -11,35 +11,54 @@ use anyhow::{Context, Result};
 use crate::artifact::command::{text, tool};
 
 /// Where programs and libraries are looked for.
-pub(super) const PACKAGES: [&str; 20] = [
+pub(super) const PACKAGES: [&str; 36] = [
     "nftables",
     "e2fsprogs",
+    "dropbear-bin",
+    "chrony",
     "libblkid1",
     "libbsd0",
     "libc6",
+    "libcap2",
     "libcom-err2",
+    "libcrypt1",
     "libedit2",
     "libext2fs2",
+    "libffi8",
     "libgmp10",
+    "libgnutls30",
+    "libhogweed6",
+    "libidn2-0",
     "libjansson4",
     "libmd0",
     "libmnl0",
     "libmount1",
+    "libnettle8",
     "libnftables1",
     "libnftnl11",
+    "libp11-kit0",
     "libpcre2-8-0",
+    "libseccomp2",
     "libselinux1",
+    "libtasn1-6",
     "libtinfo6",
+    "libtomcrypt1",
+    "libtommath1",
+    "libunistring2",
     "libuuid1",
     "libxtables12",
+    "zlib1g",
 ];
 
 /// In the image, and in its package.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("sbin/nft", "usr/sbin/nft"),
     ("sbin/mke2fs", "sbin/mke2fs"),
     ("sbin/e2fsck", "sbin/e2fsck"),
     ("sbin/resize2fs", "sbin/resize2fs"),
+    ("usr/sbin/dropbear", "usr/sbin/dropbear"),
+    ("usr/bin/dropbearkey", "usr/bin/dropbearkey"),
+    ("usr/sbin/chronyd", "usr/sbin/chronyd"),
 ];
 
 /// One of the folders that Debian's ld.so looks in without a cache of its own.

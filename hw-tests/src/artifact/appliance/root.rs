@@ -110,8 +110,11 @@ fn read(file: &Path) -> Result<Vec<u8>> {
 }
 
 /// os-release(5).
-fn os_release(Release { version, commit }: &Release) -> String {
-    format!("ID=kiln\nNAME=Kiln\nPRETTY_NAME=\"Kiln {version}\"\nVERSION_ID={version}\nBUILD_ID={commit}\n")
+fn os_release(release: &Release) -> String {
+    let (Release { version, commit }, built) = (release, release.built());
+    format!(
+        "ID=kiln\nNAME=Kiln\nPRETTY_NAME=\"Kiln {version}\"\nVERSION_ID={version}\nBUILD_ID={commit}\nKILN_BUILT={built}\n"
+    )
 }
 
 /// A folder that becomes a file system: modes are set, whatever the umask.
