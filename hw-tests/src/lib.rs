@@ -11,5 +11,6 @@
 
 pub mod artifact;
 pub mod rack;
+pub mod shell;
 pub mod stand;
 pub mod targets;

@@ -39,7 +39,7 @@ mod traffic;
 mod wait;
 
 pub use appliance::{Appliance, MACS};
-pub use cabling::UPLINK;
+pub use cabling::{OPERATOR, UPLINK};
 pub use console::readable;
 pub use description::{Description, Firmware, Network, Nic, Node, Purpose, Vlan};
 pub use footprint::{end_on_signal, guard};

@@ -5,7 +5,9 @@
 //! its image in a machine of its own, and the operator is on its uplink.
 
 use crate::artifact::{Ramdisk, Workshop, ramdisk};
-use crate::rack::{Appliance, Description, Firmware, MACS, Namespace, Purpose, UPLINK, VirtualRack, until};
+use crate::rack::{
+    Appliance, Description, Firmware, MACS, Namespace, OPERATOR, Purpose, UPLINK, VirtualRack, until,
+};
 use anyhow::{Context as _, Result, bail, ensure};
 use deploy::Patience;
 use serde::de::DeserializeOwned;
@@ -37,6 +39,17 @@ struct Operator {
     kiln: PathBuf,
     token: PathBuf,
     url: String,
+}
+
+/// What an appliance that is a machine is given beside what it must have.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// Public keys of who may log in.
+    pub keys: Vec<String>,
+    /// Whether it has a time server: where the operator is, with this machine's time.
+    pub time_server: bool,
+    /// What its hardware clock says at first, as QEMU writes it.
+    pub clock: Option<String>,
 }
 
 /// What starts the supervisor, again and again.
@@ -103,6 +116,21 @@ impl Stand {
         image: &Path,
         firmware: Firmware,
     ) -> Result<Stand> {
+        Stand::raise_image_with(description, directory, patience, image, firmware, &Given::default())
+    }
+
+    /// The same, with more in its configuration.
+    ///
+    /// # Errors
+    /// As [`Stand::raise_image`].
+    pub fn raise_image_with(
+        description: &Description,
+        directory: &Path,
+        patience: Patience,
+        image: &Path,
+        firmware: Firmware,
+        given: &Given,
+    ) -> Result<Stand> {
         let home = directory.join("operator");
         fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
         let token = "0123456789abcdef0123456789abcdef";
@@ -117,10 +145,14 @@ impl Stand {
             firmware,
             memory_mib: 512,
             disk_mib: 4096,
-            configuration: configuration(description, patience, token)?,
+            configuration: configuration(description, patience, token, given)?,
+            clock: given.clock.clone(),
         };
         let rack = VirtualRack::raise_around(description, directory, appliance)?;
         let stand = Stand { init: None, home, operator, rack };
+        if given.time_server {
+            stand.start_time_server()?;
+        }
         stand.wait_answer(Duration::from_secs(180)).with_context(|| {
             let said = stand.rack.appliance_console();
             let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
@@ -128,6 +160,29 @@ impl Stand {
             format!("its console, in {}, ends with:\n  {last}", stand.rack.appliance_home().display())
         })?;
         Ok(stand)
+    }
+
+    /// Long before the box asks it, which takes a firmware and a kernel; it goes with the rack.
+    fn start_time_server(&self) -> Result<()> {
+        let mut server = Command::new("chronyd");
+        // -x: it leaves this machine's own clock alone.
+        server.args([
+            "-d",
+            "-x",
+            "local stratum 5",
+            "allow all",
+            "port 123",
+            "cmdport 0",
+            "bindcmdaddress /",
+        ]);
+        server.arg(format!("bindaddress {OPERATOR}"));
+        let pid = self.home.join("time-server.pid");
+        // Of an earlier run; chrony would take a process of that number for another chrony.
+        let _ = fs::remove_file(&pid);
+        server.arg(format!("pidfile {}", pid.display()));
+        let log = fs::File::create(self.home.join("time-server.log"))?;
+        let quiet = server.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.rack.kiln().spawn(quiet).context("run hw-tests/setup").map(drop)
     }
 
     /// Waits until the API answers.
@@ -421,15 +476,23 @@ impl Drop for Stand {
 }
 
 /// The text of the `kiln.toml` of an appliance that is a machine in this rack.
-fn configuration(description: &Description, patience: Patience, token: &str) -> Result<String> {
+fn configuration(
+    description: &Description,
+    patience: Patience,
+    token: &str,
+    given: &Given,
+) -> Result<String> {
     let [uplink, oob, trunk] = MACS;
     let mut text = format!(
         "[host]\nname = \"kiln\"\n\n\
-         [uplink]\ndevice = \"{uplink}\"\naddress = \"{UPLINK}/24\"\n\n\
+         [uplink]\ndevice = \"{uplink}\"\naddress = \"{UPLINK}/24\"\nntp = {:?}\n\n\
+         [ssh]\nkeys = {:?}\n\n\
          [trunk]\ndevice = \"{trunk}\"\n\n\
          [api]\ntoken = \"{token}\"\n\n\
          [appliance]\nkernel_args = \"console=ttyS0 quiet no_timer_check panic=5\"\n\n\
          [patience]\n{}",
+        given.time_server.then(|| OPERATOR.to_string()).as_slice(),
+        given.keys,
         toml::to_string(&patience)?
     );
     for network in &description.networks {

@@ -132,6 +132,7 @@ pub(crate) fn prepare(config: &Config, config_path: &Path) -> Result<Vec<Service
                 capabilities: HOST.to_vec(),
                 memory: Some(256 << 20),
             }),
+            essential: true,
             sockets: vec![Socket::Unix(config.socket("host"), root.then_some((0, first)))],
         });
     }

@@ -46,6 +46,8 @@ pub struct Appliance {
     pub disk_mib: u64,
     /// The text of `kiln.toml` on its stick.
     pub configuration: String,
+    /// What its hardware clock says when it is switched on, as QEMU writes it; none: this machine's time.
+    pub clock: Option<String>,
 }
 
 /// Flashes the image on a new disk and writes the stick.
@@ -113,6 +115,11 @@ fn qemu(appliance: &Appliance, home: &Path) -> Command {
         pair("-device", format!("virtio-net-pci,netdev=net{at},mac={mac},romfile="));
     }
     pair("-device", "virtio-rng-pci".to_owned());
+    // It resets the machine when it is not fed.
+    pair("-device", "i6300esb".to_owned());
+    if let Some(clock) = &appliance.clock {
+        pair("-rtc", format!("base={clock}"));
+    }
     pair("-chardev", format!("file,id=serial,path={here}/console.log,append=on"));
     pair("-serial", "chardev:serial".to_owned());
     pair("-qmp", format!("unix:{here}/qmp.sock,server=on,wait=off"));

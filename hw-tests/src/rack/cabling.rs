@@ -52,7 +52,7 @@ pub(super) enum Seat {
 /// The TAPs of an appliance that is a machine: uplink, OOB, trunk.
 pub(super) const MACHINE_PORTS: [&str; 3] = ["kiln-uplink", "kiln-oob", "kiln-trunk"];
 /// Who drives the machine, and the machine, on its uplink: TEST-NET-1 (RFC 5737).
-pub(super) const OPERATOR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+pub const OPERATOR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 /// An appliance that is a machine, on its uplink.
 pub const UPLINK: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 

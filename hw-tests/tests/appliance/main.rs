@@ -3,14 +3,18 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod cut;
+mod figures;
 mod lone;
 mod menu;
+mod operation;
+mod ports;
 mod secure;
+mod table;
 mod update;
 mod writes;
 
 use hw_tests::artifact::{Flavour, Workshop, appliance, tiny};
-use hw_tests::rack::{Description, Firmware, Power, reach, until};
+use hw_tests::rack::{Description, Firmware, Power, UPLINK, reach, until};
 use hw_tests::stand::{PATIENCE, Stand};
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
@@ -61,6 +65,8 @@ fn wipe(stick: &Path) {
 #[test]
 fn an_appliance_that_loses_its_power_in_the_middle_goes_on_with_what_it_has_on_its_disk() {
     let mut stand = stand("image-power-cut", Firmware::Bios);
+    let ssh = SocketAddrV4::new(UPLINK, 22);
+    assert!(reach(stand.rack().kiln(), ssh).is_err(), "nobody logs in unless it is said who may");
     stand.enroll("node1").unwrap();
     let words = ["node", "deploy", "node1", "--image", "tiny", "--network", "tenant-1", "--no-wait"];
     stand.kiln(&words).unwrap();
