@@ -9,7 +9,7 @@ use crate::{
     data::keep,
     report,
 };
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, execv, pause},
@@ -40,8 +40,8 @@ const KEY_TOOL: &str = "/usr/bin/dropbearkey";
 const NO_WAY_THROUGH: &str = "no-port-forwarding,no-agent-forwarding,no-X11-forwarding";
 /// A port that is taken is tried again after this.
 const REST: Duration = Duration::from_secs(10);
-/// What its troubles begin with.
-const TROUBLE: &str = "SSH";
+/// What the server's own troubles begin with; they end when it serves.
+const UNSERVED: &str = "SSH cannot be served";
 
 /// The shell, as the report says where it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +72,7 @@ pub fn prepare(ssh: Option<&Ssh>, uplink: Option<Ipv4Addr>, data: &Path) -> (Opt
         Ok(shell) => (Some(shell), troubles),
         Err(e) => {
             let _ = fs::remove_file(AT);
-            troubles.push(format!("{TROUBLE} is off: {e:#}"));
+            troubles.push(format!("SSH is off: {e:#}"));
             (None, troubles)
         }
     }
@@ -119,7 +119,7 @@ fn host_key(data: &Path) -> Result<(String, Option<String>)> {
         .with_context(|| format!("{} cannot be kept", key.display()))?;
     let fingerprint = fingerprint(&key).context("the host key that was made cannot be read")?;
     let trouble = was_there.then(|| {
-        format!("{TROUBLE}: the host key was damaged and is another now: compare its fingerprint, then let your client forget the old one")
+        "SSH: the host key was damaged and is another now: compare its fingerprint, then let your client forget the old one".to_owned()
     });
     Ok((fingerprint, trouble))
 }
@@ -147,22 +147,33 @@ pub fn serve() -> Result<Infallible> {
             pause();
         }
     };
-    let failed = TcpListener::bind(at.trim()).err();
-    let trouble = failed.map(|e| {
-        format!("{TROUBLE} cannot listen on {at} ({e}): give it another port = in [ssh]; it is tried again every {} s", REST.as_secs())
-    });
-    if let Err(e) = report::amend(TROUBLE, trouble.clone()) {
-        say(&format!("{}: {e:#}", report::FILE));
-    }
+    let trouble = match TcpListener::bind(at.trim()) {
+        Ok(_) => None,
+        Err(e) => Some(format!("{UNSERVED} at {at} ({e}): give it another port = in [ssh]")),
+    };
+    amend(trouble.clone());
     if let Some(trouble) = trouble {
-        thread::park_timeout(REST);
-        anyhow::bail!(trouble);
+        return rest(trouble);
     }
     let key = Path::new("/data").join(HOST_KEY);
-    let words = arguments(&at, &key);
-    let words: Vec<CString> = words.into_iter().map(CString::new).collect::<Result<_, _>>()?;
-    let program = CString::new(SERVER)?;
-    execv(&program, &words).with_context(|| format!("{SERVER} does not start"))
+    let words: Vec<CString> = arguments(&at, &key).into_iter().map(CString::new).collect::<Result<_, _>>()?;
+    let Err(e) = execv(&CString::new(SERVER)?, &words);
+    let trouble =
+        format!("{UNSERVED}: {SERVER} does not start ({e}): this system is not whole, install another");
+    amend(Some(trouble.clone()));
+    rest(trouble)
+}
+
+fn amend(trouble: Option<String>) {
+    if let Err(e) = report::amend(UNSERVED, trouble) {
+        say(&format!("{}: {e:#}", report::FILE));
+    }
+}
+
+/// Leaves it to init to try again, not at once.
+fn rest(trouble: String) -> Result<Infallible> {
+    thread::park_timeout(REST);
+    bail!("{trouble}; it is tried again every {} s", REST.as_secs())
 }
 
 /// dropbear(8): in the foreground, its log on the console, no password for anybody, no forwarding.
