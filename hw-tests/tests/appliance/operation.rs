@@ -30,6 +30,13 @@ fn only_the_key_gets_in(shell: &Shell, stand: &Stand, folder: &std::path::Path) 
     assert!(shell.run("echo x >/etc/passwd").is_err(), "the root is read-only");
     let terminal = shell.output(&["-tt"], "tty").unwrap();
     assert!(String::from_utf8_lossy(&terminal.stdout).contains("/dev/pts/"), "{terminal:?}");
+    // Put back, for the client would not know the box by another.
+    let damaged = shell.run(
+        "cd /data/ssh; cp -p host_ed25519 kept; echo x >host_ed25519; host start >/dev/null 2>&1; host status; \
+         mv kept host_ed25519; host start >/dev/null 2>&1",
+    );
+    let damaged = damaged.unwrap();
+    assert!(damaged.contains("SSH: the host key was damaged and is another now"), "{damaged}");
 }
 
 /// The clock was set before the services began, is kept, and the lost one is said.
@@ -86,8 +93,8 @@ fn an_operator_logs_in_by_key_and_finds_the_box_as_it_is_written() {
     let shell = Shell::new(stand.rack().kiln(), &key);
     figures::memory(&shell);
     let mut starts = vec![figures::start(&shell)];
-    only_the_key_gets_in(&shell, &stand, &directory);
     time_is_the_servers(&shell);
+    only_the_key_gets_in(&shell, &stand, &directory);
     table::compare(&shell);
 
     // Whoever starts the supervisor again goes on feeding; nobody lets go of the watchdog meanwhile.
