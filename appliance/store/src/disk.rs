@@ -6,6 +6,7 @@ pub use recover::Recovery;
 
 use crate::entry::{Entry, Head, State, event_key, event_number, raw_key};
 use crate::error::Damage;
+use crate::format::{self, TakenUp};
 use crate::journal::{self, Journal};
 use crate::pages::Pages;
 use crate::place::{Place, number_name, numbered};
@@ -43,6 +44,8 @@ pub enum Finding {
     SetAside { name: String, why: String },
     /// The journal lacks the commits after the first up to the second. The database has them, and a new snapshot.
     Gap { after: CommitNumber, until: CommitNumber },
+    /// A newer release's store gave way to the copy from before; what was committed since is undone.
+    TakenUp(TakenUp),
 }
 
 impl fmt::Display for Finding {
@@ -54,17 +57,26 @@ impl fmt::Display for Finding {
             Finding::Gap { after, until } => {
                 write!(f, "the journal lacks the commits after {after} up to {until}")
             }
+            Finding::TakenUp(taken) => taken.fmt(f),
         }
     }
 }
 
 impl Sled {
     /// Opens the store in a directory; makes both if they are not there. Reads and checks everything.
+    ///
+    /// A store of an older format is migrated, and a copy of it kept until [`Sled::forget_kept`]; one of a newer
+    /// format gives way to the copy of it that was kept so ([`Finding::TakenUp`]), and is set aside.
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Sled, StoreError> {
-        Sled::open_in(Place::open(path.as_ref())?, options)
+        Sled::open_place(Place::open(path.as_ref(), options.format)?, options)
     }
 
-    fn open_in(place: Place, options: Options) -> Result<Sled, StoreError> {
+    fn open_place(place: Place, options: Options) -> Result<Sled, StoreError> {
+        Sled::open_in(format::bring(place, &options)?, options)
+    }
+
+    /// Opens it in the format it has.
+    pub(crate) fn open_in(mut place: Place, options: Options) -> Result<Sled, StoreError> {
         place.check_space("opening")?;
         let reading = journal::read(&place.journal(), |_| {})?;
         let snapshots = numbered(&place.snapshots())?;
@@ -72,7 +84,7 @@ impl Sled {
         let mut state = pages.read_all()?;
         place.settle(reading.newest.is_some_and(|newest| newest.0 > 0) || state.head.commit.0 > 0)?;
 
-        let mut findings = Vec::new();
+        let mut findings: Vec<_> = place.take_taken_up().map(Finding::TakenUp).into_iter().collect();
         if let Some(entry) = behind(&place, &state, &reading, snapshots.last().copied())? {
             let at = entry.head.commit;
             state.apply(entry).map_err(|_| StoreError::damaged(place.path(), Damage::Head { at }))?;
@@ -106,7 +118,7 @@ impl Sled {
         let hurt_tail = bad.iter().any(|(path, _)| reading.tail_is(path));
         let mut journal = if hurt_tail { None } else { reading.resume()? };
         if !bad.is_empty() || !gaps.is_empty() {
-            snapshot::write(&place.snapshots(), &state)?;
+            snapshot::write(&place.snapshots(), place.format(), &state)?;
             journal = None;
         }
         let journal = match journal {
@@ -136,6 +148,24 @@ impl Sled {
         &self.findings
     }
 
+    /// Whether there is a copy of the store from before it was migrated.
+    pub fn has_kept(&self) -> bool {
+        self.place.path().join("kept").exists()
+    }
+
+    /// Forgets the copies of the store from before it was migrated: nobody goes back to an older release now.
+    /// The formats they had.
+    pub fn forget_kept(&mut self) -> Result<Vec<u64>, StoreError> {
+        format::forget_kept(self.place.path())
+    }
+
+    /// Everything that is in it, checked; it is closed, its directory stays locked.
+    pub(crate) fn into_state(self) -> Result<(Place, State), StoreError> {
+        let Sled { pages, place, .. } = self;
+        let state = pages.read_all()?;
+        Ok((place, state))
+    }
+
     /// Writes everything to a file that does not depend on sled; the file's path. Older ones beyond the number to
     /// be kept are removed, with the journals only they need.
     pub fn snapshot(&mut self) -> Result<PathBuf, StoreError> {
@@ -143,7 +173,7 @@ impl Sled {
         if state.head != self.head {
             return Err(StoreError::damaged(self.place.path(), Damage::Head { at: self.head.commit }));
         }
-        let path = snapshot::write(&self.place.snapshots(), &state)?;
+        let path = snapshot::write(&self.place.snapshots(), self.place.format(), &state)?;
         if self.journal.base() != self.head.commit {
             self.journal = Journal::create(&self.place.journal(), self.head.commit)?;
         }
@@ -207,8 +237,8 @@ fn check_files(
     let mut good = CommitNumber(0);
     for number in snapshots {
         let path = place.snapshots().join(number_name(*number));
-        match snapshot::read(&path) {
-            Ok(state) => good = state.head.commit,
+        match snapshot::read(&path, place.format()) {
+            Ok((state, _)) => good = state.head.commit,
             Err(Unusable::Damaged(why)) => bad.push((path, why)),
             Err(Unusable::Error(error)) => return Err(error),
         }

@@ -36,6 +36,18 @@ pub enum StoreError {
         format: u32,
         known: u32,
     },
+    /// An older Kiln wrote it, and this one has no way from there.
+    OlderFormat {
+        path: PathBuf,
+        format: u32,
+        known: u32,
+    },
+    /// The step from this format to the next refused. The store is as it was.
+    NotMigrated {
+        path: PathBuf,
+        from: u32,
+        why: String,
+    },
     /// What is there is not what was written. [`crate::Sled::recover`] restores it.
     Damaged {
         path: PathBuf,
@@ -155,6 +167,14 @@ impl StoreError {
         }
     }
 
+    /// Says what could not be done for want of space.
+    pub(crate) fn while_doing(self, doing: &'static str) -> Self {
+        match self {
+            StoreError::NoSpace { path, .. } => StoreError::NoSpace { path, doing },
+            other => other,
+        }
+    }
+
     pub(crate) fn damaged(path: &Path, damage: Damage) -> Self {
         StoreError::Damaged { path: path.to_owned(), damage }
     }
@@ -188,7 +208,17 @@ impl fmt::Display for StoreError {
             ),
             NewerFormat { path, format, known } => write!(
                 f,
-                "store {} has format {format}, this program knows up to {known}; start the newer release again",
+                "store {} has format {format}, this program knows up to {known} and no copy from before was kept; start the newer release again",
+                path.display()
+            ),
+            OlderFormat { path, format, known } => write!(
+                f,
+                "store {} has format {format}, this program has no way from there to {known}; start a release in between first",
+                path.display()
+            ),
+            NotMigrated { path, from, why } => write!(
+                f,
+                "store {} cannot be migrated from format {from} ({why}) and stays as it is; start the older release again",
                 path.display()
             ),
             Damaged { path, damage } => {

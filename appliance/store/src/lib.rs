@@ -22,12 +22,14 @@
 //!
 //! | path | what |
 //! |---|---|
-//! | `FORMAT` | one line of text: the format's number and a checksum |
+//! | `FORMAT` | one line of text: the format's number, whether the rest is to be made from a kept copy, and a checksum |
 //! | `lock` | locked while open; holds the process id |
 //! | `sled/` | the database; one tree, a key is its table's byte and its name |
 //! | `journal/<base>` | every commit after `<base>`, until the next file's `<base>` |
 //! | `snapshots/<commit>` | everything as it stood after `<commit>` |
 //! | `damaged/` | what the last recovery or repair set aside |
+//! | `kept/<format>` | a snapshot from before the store was migrated from that format |
+//! | `aside/format-<format>-<n>` | a newer release's store, since an older one took up a kept copy |
 //!
 //! # Rejected
 //!
@@ -43,6 +45,7 @@
 mod disk;
 mod entry;
 mod error;
+mod format;
 mod journal;
 mod ledger;
 mod memory;
@@ -53,6 +56,7 @@ mod snapshot;
 
 pub use disk::{Finding, Recovery, Sled};
 pub use error::{Damage, Holder, StoreError};
+pub use format::{Format, Records, Step, TakenUp};
 pub use memory::{Failing, Memory};
 pub use record::{Record, Typed, Versioned};
 
@@ -178,7 +182,7 @@ impl Commit {
     }
 }
 
-/// How much is kept.
+/// How much is kept, and how.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Events kept; a few more may be, for a while.
@@ -187,11 +191,13 @@ pub struct Options {
     pub snapshot_every: u64,
     /// Snapshots kept, with the journals that lead on from them; at least 1.
     pub keep_snapshots: usize,
+    /// What is written, and what older formats are migrated by.
+    pub format: Format,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { keep_events: 20_000, snapshot_every: 4096, keep_snapshots: 3 }
+        Options { keep_events: 20_000, snapshot_every: 4096, keep_snapshots: 3, format: Format::CURRENT }
     }
 }
 

@@ -1,7 +1,8 @@
-//! The directory: its format, its lock, and writes that last.
+//! The directory: its lock, and writes that last.
 
 use crate::StoreError;
 use crate::error::{Damage, Holder};
+use crate::format::{self, Format, Line, TakenUp};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -9,21 +10,22 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// The format this code writes.
-const FORMAT: u32 = 1;
-
 /// A commit is refused when less is free: enough for what one commit, a snapshot aside, can write.
 const RESERVE: u64 = 16 * 1024 * 1024;
 
 /// An open store's directory, locked.
 pub(crate) struct Place {
     path: PathBuf,
+    line: Line,
+    /// What a store that is made now gets.
+    fresh: u32,
+    taken_up: Option<TakenUp>,
     _lock: Flock<File>,
 }
 
 impl Place {
-    /// Locks the directory, which is made if nothing is there.
-    pub(crate) fn open(path: &Path) -> Result<Place, StoreError> {
+    /// Locks the directory, which is made if nothing is there. A store of a newer format gives way to its kept copy.
+    pub(crate) fn open(path: &Path, format: Format) -> Result<Place, StoreError> {
         if fs::symlink_metadata(path).is_err() {
             make_dir(path)?;
             if let Some(parent) = path.canonicalize().ok().and_then(|path| Some(path.parent()?.to_owned())) {
@@ -33,13 +35,14 @@ impl Place {
         if !path.is_dir() {
             return Err(StoreError::NotADirectory { path: path.to_owned() });
         }
-        let format = format_of(path)?;
-        if format.is_none()
+        if Line::read(path)? == Line::Missing
             && let Some(found) = stranger(path)?
         {
             return Err(StoreError::NotAStore { path: path.to_owned(), found });
         }
-        let place = Place { path: path.to_owned(), _lock: lock(path)? };
+        let lock = lock(path)?;
+        let (line, taken_up) = format::meet(path, format)?;
+        let place = Place { path: path.to_owned(), line, fresh: format.number, taken_up, _lock: lock };
         for dir in [place.journal(), place.snapshots(), place.damaged()] {
             make_dir(&dir)?;
         }
@@ -54,20 +57,32 @@ impl Place {
     }
 
     /// Checks the format, and writes it when the store is new.
-    pub(crate) fn settle(&self, holds_commits: bool) -> Result<(), StoreError> {
+    pub(crate) fn settle(&mut self, holds_commits: bool) -> Result<(), StoreError> {
         let missing = || Damage::File { name: "FORMAT".to_owned(), why: "missing or changed".to_owned() };
-        match format_of(&self.path)? {
-            Some(Format::Known) => Ok(()),
-            Some(Format::Changed) => Err(StoreError::damaged(&self.path, missing())),
-            None if holds_commits => Err(StoreError::damaged(&self.path, missing())),
-            None => self.write_format(),
+        match self.line {
+            Line::Settled(_) => Ok(()),
+            Line::Missing if !holds_commits => self.settle_on(self.fresh),
+            _ => Err(StoreError::damaged(&self.path, missing())),
         }
     }
 
-    pub(crate) fn write_format(&self) -> Result<(), StoreError> {
-        let line = format!("kiln store format {FORMAT}");
-        let text = format!("{line} crc32c {:08x}\n", crc32c::crc32c(line.as_bytes()));
-        write_whole(&self.path.join("FORMAT"), |file| file.write_all(text.as_bytes()))
+    pub(crate) fn settle_on(&mut self, format: u32) -> Result<(), StoreError> {
+        self.line = Line::Settled(format);
+        self.line.write(&self.path)
+    }
+
+    /// What `FORMAT` says.
+    pub(crate) fn line(&self) -> Line {
+        self.line
+    }
+
+    /// The format of what is here, or will be.
+    pub(crate) fn format(&self) -> u32 {
+        self.line.number().unwrap_or(self.fresh)
+    }
+
+    pub(crate) fn take_taken_up(&mut self) -> Option<TakenUp> {
+        self.taken_up.take()
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -92,9 +107,14 @@ impl Place {
 
     /// Refuses while there is room to refuse in.
     pub(crate) fn check_space(&self, doing: &'static str) -> Result<(), StoreError> {
+        self.check_room(0, doing)
+    }
+
+    /// The same, when so many bytes will be written beside.
+    pub(crate) fn check_room(&self, bytes: u64, doing: &'static str) -> Result<(), StoreError> {
         let stat = nix::sys::statvfs::statvfs(&self.path)
             .map_err(|errno| StoreError::io(&self.path, "asking the free space of", errno.into()))?;
-        if stat.blocks_available() * stat.fragment_size() < RESERVE {
+        if stat.blocks_available() * stat.fragment_size() < RESERVE + bytes {
             return Err(StoreError::NoSpace { path: self.path.clone(), doing });
         }
         Ok(())
@@ -119,36 +139,20 @@ impl Place {
     }
 }
 
-enum Format {
-    Known,
-    Changed,
-}
-
-/// Reads `FORMAT`; an error when it is a newer one.
-fn format_of(path: &Path) -> Result<Option<Format>, StoreError> {
-    let file = path.join("FORMAT");
-    let bytes = match fs::read(&file) {
-        Ok(bytes) => bytes,
-        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(StoreError::io(&file, "reading", source)),
-    };
-    let parsed = std::str::from_utf8(&bytes).ok().and_then(|text| {
-        let (line, sum) = text.strip_suffix('\n')?.split_once(" crc32c ")?;
-        let whole = sum == format!("{:08x}", crc32c::crc32c(line.as_bytes()));
-        line.strip_prefix("kiln store format ")?.parse::<u32>().ok().filter(|_| whole)
-    });
-    match parsed {
-        Some(FORMAT) => Ok(Some(Format::Known)),
-        Some(format) if format > FORMAT => {
-            Err(StoreError::NewerFormat { path: path.to_owned(), format, known: FORMAT })
-        }
-        _ => Ok(Some(Format::Changed)),
-    }
-}
-
 /// Something in the directory that no store would have made.
 fn stranger(path: &Path) -> Result<Option<String>, StoreError> {
-    let ours = ["FORMAT.new", "lock", "sled", "sled.new", "journal", "snapshots", "damaged", "lost+found"];
+    let ours = [
+        "FORMAT.new",
+        "lock",
+        "sled",
+        "sled.new",
+        "journal",
+        "snapshots",
+        "damaged",
+        "kept",
+        "aside",
+        "lost+found",
+    ];
     let names = list(path)?;
     Ok(names.into_iter().find(|name| !ours.contains(&name.as_str())))
 }
@@ -206,8 +210,10 @@ pub(crate) fn write_whole(
     let beside = path.with_added_extension("new");
     let written = (|| {
         let mut file = create(&beside)?;
+        fuse::burn()?;
         write(&mut file)?;
         file.sync_all()?;
+        fuse::burn()?;
         fs::rename(&beside, path)
     })();
     written.map_err(|source| StoreError::io(path, "writing", source))?;
@@ -216,9 +222,50 @@ pub(crate) fn write_whole(
 
 /// Makes created, renamed and removed names last.
 pub(crate) fn sync_dir(path: &Path) -> Result<(), StoreError> {
-    let synced = File::open(path).and_then(|dir| dir.sync_all());
+    let synced = fuse::burn().and_then(|()| File::open(path)).and_then(|dir| dir.sync_all());
     synced.map_err(|source| StoreError::io(path, "syncing", source))
 }
+
+/// Renames within a file system; the directories are yet to be synced.
+pub(crate) fn rename(from: &Path, to: &Path, doing: &'static str) -> Result<(), StoreError> {
+    let renamed = fuse::burn().and_then(|()| fs::rename(from, to));
+    renamed.map_err(|source| StoreError::io(from, doing, source))
+}
+
+/// Lets the steps of a test come to their end at any of them, as the end of the process would.
+mod fuse {
+    #[cfg(not(test))]
+    pub(super) fn burn() -> std::io::Result<()> {
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) use lit::burn;
+
+    #[cfg(test)]
+    pub(crate) mod lit {
+        use std::cell::Cell;
+
+        thread_local! { static LEFT: Cell<Option<u32>> = const { Cell::new(None) }; }
+
+        /// After so many steps every further one fails; `None`: none does.
+        pub(crate) fn light(steps: Option<u32>) {
+            LEFT.set(steps);
+        }
+
+        pub(in super::super) fn burn() -> std::io::Result<()> {
+            match LEFT.get() {
+                None => return Ok(()),
+                Some(0) => return Err(std::io::Error::other("the process ended here")),
+                Some(left) => LEFT.set(Some(left - 1)),
+            }
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) use fuse::lit::light;
 
 /// Syncs every file below a directory, and the directories.
 pub(crate) fn sync_tree(path: &Path) -> Result<(), StoreError> {
@@ -247,7 +294,7 @@ pub(crate) fn list(path: &Path) -> Result<Vec<String>, StoreError> {
 
 /// Removes a file or a directory with all in it, if it is there.
 pub(crate) fn remove(path: &Path) -> Result<(), StoreError> {
-    let removed = match fs::symlink_metadata(path) {
+    let removed = match fuse::burn().and_then(|()| fs::symlink_metadata(path)) {
         Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(source) => Err(source),
         Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),

@@ -1,6 +1,6 @@
 //! Snapshot files: everything as it stood after one commit, in a form that outlives sled.
 //!
-//! Magic, format, head, then key and value of each record (length first), then the checksum of all that.
+//! Magic, the store's format, head, then key and value of each record (length first), then the checksum of all that.
 
 use crate::entry::{Head, State, checksum, encode_bytes, take, take_bytes, take_u32};
 use crate::place::{number_name, numbered, remove, sync_dir, write_whole};
@@ -10,7 +10,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 const MAGIC: [u8; 8] = *b"KILNSNAP";
-const FORMAT: u32 = 1;
 
 /// Why a snapshot cannot be used.
 #[derive(Debug)]
@@ -19,10 +18,15 @@ pub(crate) enum Unusable {
     Error(StoreError),
 }
 
-/// Writes a snapshot and reads it back.
-pub(crate) fn write(dir: &Path, state: &State) -> Result<PathBuf, StoreError> {
-    let path = dir.join(number_name(state.head.commit.0));
-    let bytes = encode(state);
+/// Writes a snapshot of a store of that format and reads it back.
+pub(crate) fn write(dir: &Path, format: u32, state: &State) -> Result<PathBuf, StoreError> {
+    write_as(dir, state.head.commit.0, format, state)
+}
+
+/// The same, under the name of another number.
+pub(crate) fn write_as(dir: &Path, name: u64, format: u32, state: &State) -> Result<PathBuf, StoreError> {
+    let path = dir.join(number_name(name));
+    let bytes = encode(format, state);
     write_whole(&path, |file| file.write_all(&bytes))?;
     let reread = fs::read(&path).map_err(|source| StoreError::io(&path, "reading back", source))?;
     if reread != bytes {
@@ -32,12 +36,13 @@ pub(crate) fn write(dir: &Path, state: &State) -> Result<PathBuf, StoreError> {
     Ok(path)
 }
 
-pub(crate) fn read(path: &Path) -> Result<State, Unusable> {
+/// What is in it, and of which format; one above `known` is an error.
+pub(crate) fn read(path: &Path, known: u32) -> Result<(State, u32), Unusable> {
     let bytes = fs::read(path).map_err(|source| Unusable::Error(StoreError::io(path, "reading", source)))?;
-    match decode(&bytes) {
-        Ok(state) => Ok(state),
+    match decode(&bytes, known) {
+        Ok(found) => Ok(found),
         Err(Fault::Newer(format)) => {
-            Err(Unusable::Error(StoreError::NewerFormat { path: path.to_owned(), format, known: FORMAT }))
+            Err(Unusable::Error(StoreError::NewerFormat { path: path.to_owned(), format, known }))
         }
         Err(Fault::Damaged(why)) => Err(Unusable::Damaged(why.to_owned())),
     }
@@ -54,9 +59,9 @@ pub(crate) fn forget_all_but(dir: &Path, keep: usize) -> Result<Option<CommitNum
     Ok((numbers.len() >= keep).then(|| CommitNumber(numbers[surplus])))
 }
 
-fn encode(state: &State) -> Vec<u8> {
+fn encode(format: u32, state: &State) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
-    bytes.extend_from_slice(&FORMAT.to_le_bytes());
+    bytes.extend_from_slice(&format.to_le_bytes());
     bytes.extend_from_slice(&state.head.encode());
     for (raw, value) in &state.records {
         encode_bytes(&mut bytes, raw);
@@ -72,22 +77,22 @@ enum Fault {
     Damaged(&'static str),
 }
 
-fn decode(bytes: &[u8]) -> Result<State, Fault> {
+fn decode(bytes: &[u8], known: u32) -> Result<(State, u32), Fault> {
     let Some((body, sum)) = bytes.split_last_chunk::<4>() else {
         return Err(Fault::Damaged("it is too short"));
     };
     if checksum(body, &[]) != u32::from_le_bytes(*sum) {
         return Err(Fault::Damaged("its checksum is wrong"));
     }
-    parse(body).unwrap_or(Err(Fault::Damaged("it ends within a record")))
+    parse(body, known).unwrap_or(Err(Fault::Damaged("it ends within a record")))
 }
 
-fn parse(mut rest: &[u8]) -> Option<Result<State, Fault>> {
+fn parse(mut rest: &[u8], known: u32) -> Option<Result<(State, u32), Fault>> {
     if take(&mut rest, MAGIC.len())? != MAGIC {
         return Some(Err(Fault::Damaged("it is no snapshot")));
     }
     let format = take_u32(&mut rest)?;
-    if format != FORMAT {
+    if format > known {
         return Some(Err(Fault::Newer(format)));
     }
     let mut state = State::EMPTY;
@@ -102,7 +107,7 @@ fn parse(mut rest: &[u8]) -> Option<Result<State, Fault>> {
     if !found.same_records(&state.head) {
         return Some(Err(Fault::Damaged("its records are not those its head tells of")));
     }
-    Some(Ok(state))
+    Some(Ok((state, format)))
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@
 
 mod suite;
 
-use suite::{CHILD, Committer, Model, Random, SLED, alone, commit_until_killed, copy_dir, options, run_to};
+use suite::{
+    CHILD, Committer, Model, Random, SLED, alone, commit_until_killed, copy_dir, next_options, options,
+    run_to,
+};
 
 #[test]
 fn child_that_commits() {
@@ -79,4 +82,42 @@ fn a_recovery_that_is_killed_can_be_done_again() {
         assert_eq!(lost, 0, "seed {seed} round {round}");
         model.expect(&*store);
     }
+}
+
+#[test]
+fn child_that_migrates() {
+    let Some(path) = std::env::var_os(CHILD) else { return };
+    println!("\nopening");
+    drop((SLED.open)(path.as_ref(), next_options()).unwrap());
+    drop((SLED.open)(path.as_ref(), options()).unwrap());
+}
+
+/// The child goes forth and back again, and is killed somewhere on the way.
+#[test]
+fn a_migration_and_its_undoing_that_are_killed_lose_nothing_of_the_older_release() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let whole = dir.path().join("whole");
+    run_to(&mut *(SLED.open)(&whole, options()).unwrap().0, 70);
+    let mut model = Model::new();
+    model.advance(70);
+
+    let mut random = Random(u64::from(std::process::id()));
+    let seed = random.0;
+    let mut newer = 0;
+    for round in 0..30 {
+        let path = dir.path().join(format!("round{round}"));
+        copy_dir(&whole, &path);
+        let mut child = Committer::start("child_that_migrates", &path);
+        child.wait_for_opening();
+        for _ in 0..random.below(12_000_000) {
+            std::hint::spin_loop();
+        }
+        child.kill();
+        newer += u32::from(std::fs::read_to_string(path.join("FORMAT")).unwrap().contains("format 2"));
+        let (store, _) = (SLED.open)(&path, options())
+            .unwrap_or_else(|error| panic!("seed {seed} round {round}: {error}"));
+        model.expect(&*store);
+    }
+    println!("in {newer} of 30 the store was the newer release's");
 }

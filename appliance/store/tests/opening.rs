@@ -173,7 +173,7 @@ fn what_a_recovery_loses_is_counted_and_its_numbers_are_not_given_again() {
 #[test]
 fn overwriting_does_not_fill_the_disk() {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options { keep_events: 100, snapshot_every: 500, keep_snapshots: 3 };
+    let options = Options { keep_events: 100, snapshot_every: 500, keep_snapshots: 3, ..Options::default() };
     let mut sled = Sled::open(dir.path(), options.clone()).unwrap();
     let used = || files(dir.path()).iter().map(|file| fs::metadata(file).unwrap().len()).sum::<u64>();
     let mut peak = 0;

@@ -15,8 +15,10 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
-use store::StoreError;
-use suite::{Committer, Model, Random, SLED, alone, batch, commit_until_killed, options, run_to};
+use store::{Batch, StoreError, Table};
+use suite::{
+    CHILD, Committer, Model, Random, SLED, alone, batch, commit_until_killed, next_options, options, run_to,
+};
 
 const CUTS: u64 = 12;
 
@@ -94,6 +96,89 @@ fn nothing_acknowledged_is_lost_when_the_power_fails() {
         );
         drop(found);
     }
+}
+
+#[test]
+fn child_that_migrates() {
+    let Some(path) = std::env::var_os(CHILD) else { return };
+    println!("\nopening");
+    loop {
+        drop((SLED.open)(path.as_ref(), next_options()).unwrap());
+        drop((SLED.open)(path.as_ref(), options()).unwrap());
+    }
+}
+
+#[test]
+fn a_migration_during_which_the_power_fails_is_undone_by_the_older_release() {
+    let _alone = alone();
+    unshare_mounts();
+    let dir = tempfile::tempdir().unwrap();
+    let (image, live) = (dir.path().join("image"), dir.path().join("live"));
+    let (copy, after) = (dir.path().join("copy"), dir.path().join("after"));
+    fs::File::create(&image).unwrap().set_len(96 << 20).unwrap();
+    run("mkfs.ext4", &["-q", "-F", image.to_str().unwrap()]);
+    let _live = Mounted::new(&image, &live);
+    let store = live.join("store");
+    let mut model = Model::new();
+    model.advance(70);
+
+    let mut random = Random(u64::from(std::process::id()));
+    let seed = random.0;
+    for cut in 0..CUTS {
+        let _ = fs::remove_dir_all(&store);
+        run_to(&mut *(SLED.open)(&store, options()).unwrap().0, 70);
+        let mut child = Committer::start("child_that_migrates", &store);
+        child.wait_for_opening();
+        for _ in 0..random.below(20_000_000) {
+            std::hint::spin_loop();
+        }
+        child.freeze();
+        run("cp", &["--sparse=always", image.to_str().unwrap(), copy.to_str().unwrap()]);
+        child.kill();
+
+        let _after = Mounted::new(&copy, &after);
+        let (found, findings) = (SLED.open)(&after.join("store"), options())
+            .unwrap_or_else(|error| panic!("seed {seed} cut {cut}: {error}"));
+        println!("cut {cut}: {}", findings.join("; "));
+        model.expect(&*found);
+        drop(found);
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_a_migration_and_the_older_release_goes_on() {
+    let _alone = alone();
+    unshare_mounts();
+    let dir = tempfile::tempdir().unwrap();
+    let disk = dir.path().join("disk");
+    fs::create_dir_all(&disk).unwrap();
+    mount(Some("none"), &disk, Some("tmpfs"), MsFlags::empty(), Some("size=64m")).unwrap();
+    let _disk = Mounted(&disk);
+    let path = disk.join("store");
+    let value = |index: u8| vec![1 + index; 100_000];
+    let mut store = (SLED.open)(&path, options()).unwrap().0;
+    for index in 0..40 {
+        store.commit(Batch::new().put(Table::Node, format!("n{index}"), value(index))).unwrap();
+    }
+    drop(store);
+    // Enough to open it and to commit, not enough to have its four million octets twice.
+    let mut ballast = fs::File::create(disk.join("ballast")).unwrap();
+    let room = || {
+        let stat = nix::sys::statvfs::statvfs(&disk).unwrap();
+        stat.blocks_available() * stat.fragment_size()
+    };
+    while room() > (20 << 20) {
+        ballast.write_all(&[1; 65536]).unwrap();
+    }
+    let error = (SLED.open)(&path, next_options()).err().unwrap();
+    assert!(matches!(error, StoreError::NoSpace { .. }), "{error}");
+    assert!(error.to_string().contains("before the store is migrated: it is not"), "{error}");
+    let (store, findings) = (SLED.open)(&path, options()).unwrap();
+    assert_eq!(findings, [""; 0]);
+    assert!((0..40).all(|index| store.get(Table::Node, &format!("n{index}")).unwrap() == Some(value(index))));
+    drop(store);
+    ballast.set_len(0).unwrap();
+    (SLED.open)(&path, next_options()).unwrap();
 }
 
 #[test]

@@ -57,24 +57,29 @@ impl Sled {
             Err(StoreError::Damaged { damage, .. }) => damage,
             Err(error) => return Err(error),
         };
-        let place = Place::open(path.as_ref())?;
-        let recovery = rebuild(&place, damage)?;
+        let mut place = Place::open(path.as_ref(), options.format)?;
+        let recovery = rebuild(&mut place, damage)?;
         log::error!(path:% = place.path().display(), recovery:%; "store recovered");
-        Ok((Sled::open_in(place, options)?, Some(recovery)))
+        Ok((Sled::open_place(place, options)?, Some(recovery)))
     }
 }
 
-fn rebuild(place: &Place, damage: Damage) -> Result<Recovery, StoreError> {
+fn rebuild(place: &mut Place, damage: Damage) -> Result<Recovery, StoreError> {
     place.check_space("recovering")?;
     place.clear_damaged()?;
 
     let snapshots = numbered(&place.snapshots())?;
     let mut bad = Vec::new();
     let mut state = None;
+    // A store whose `FORMAT` is gone has that of its snapshots.
+    let mut format = place.format();
     for number in snapshots.iter().rev() {
         let path = place.snapshots().join(number_name(*number));
-        match snapshot::read(&path) {
-            Ok(found) if state.is_none() => state = Some(found),
+        match snapshot::read(&path, place.format()) {
+            Ok((found, of)) if state.is_none() => {
+                format = of;
+                state = Some(found);
+            }
             Ok(_) => {}
             Err(Unusable::Damaged(_)) => bad.push(path),
             Err(Unusable::Error(error)) => return Err(error),
@@ -122,7 +127,7 @@ fn rebuild(place: &Place, damage: Damage) -> Result<Recovery, StoreError> {
             &format!("snapshot-{}", path.file_name().unwrap_or_default().to_string_lossy()),
         )?;
     }
-    snapshot::write(&place.snapshots(), &state)?;
+    snapshot::write(&place.snapshots(), format, &state)?;
     if reading.damage.is_empty() && restored == acknowledged {
         reading.resume()?;
     } else {
@@ -132,6 +137,6 @@ fn rebuild(place: &Place, damage: Damage) -> Result<Recovery, StoreError> {
         }
     }
     Journal::create(&place.journal(), state.head.commit)?;
-    place.write_format()?;
+    place.settle_on(format)?;
     Ok(Recovery { damage, snapshot, replayed, restored, acknowledged, set_aside: place.damaged() })
 }

@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use store::{Batch, CommitNumber, EventNumber, Memory, Options, Store, StoreError, Table};
+use store::{Batch, CommitNumber, EventNumber, Format, Memory, Options, Step, Store, StoreError, Table};
 
 /// The environment variable that tells a child process its directory.
 pub const CHILD: &str = "KILN_STORE_CHILD";
@@ -42,7 +42,20 @@ pub const SLED: Subject = Subject {
 
 /// Small numbers, so that a short run prunes and takes snapshots.
 pub fn options() -> Options {
-    Options { keep_events: 100, snapshot_every: 60, keep_snapshots: 3 }
+    Options { keep_events: 100, snapshot_every: 60, keep_snapshots: 3, ..Options::default() }
+}
+
+/// The same, of a release that is yet to come: its format has every node's value a word longer.
+pub fn next_options() -> Options {
+    const STEPS: &[Step] = &[Step {
+        from: 1,
+        change: |records| {
+            let of_nodes = records.iter_mut().filter(|(raw, _)| raw[0] == Table::Node as u8);
+            of_nodes.for_each(|(_, value)| value.extend_from_slice(b" two"));
+            Ok(())
+        },
+    }];
+    Options { format: Format { number: 2, steps: STEPS }, ..options() }
 }
 
 /// The batch of commit `number`: puts, overwrites and deletes over 41 keys, now and then a large value; one event.
