@@ -11,8 +11,9 @@ use core::time::Duration;
 use sansio::Time;
 use std::io::Read as _;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use store::{Options, Sled, Store};
+use store::{Kept, Options, Sled, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -36,6 +37,8 @@ pub(crate) fn run(config: &Config) -> Result<()> {
         .with_context(|| format!("cannot read the API's token {}", config.token().display()))?;
     let clock = Clock::start();
     let store = open_store(config)?;
+    let mut way_back =
+        WayBack { kept: Some(store.kept()), good: config.appliance.run.join(supervisor::GOOD) };
     let mut random = [0; 32];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut f| f.read_exact(&mut random))
@@ -89,7 +92,7 @@ pub(crate) fn run(config: &Config) -> Result<()> {
     runtime.spawn(end_on_signal(inputs.clone()));
     drop(inputs);
     bootd::notify::ready();
-    drive(&mut control, &received, &plans, &newest, clock);
+    drive(&mut control, &received, &plans, &newest, &mut way_back, clock);
     bootd::notify::stopping();
     runtime.shutdown_timeout(Duration::from_secs(1));
     ensure!(
@@ -115,6 +118,29 @@ fn open_store(config: &Config) -> Result<Sled> {
     }
 }
 
+/// The copy of the store from before a migration, for an older release to go back to: until this one is proved good.
+struct WayBack {
+    kept: Option<Kept>,
+    good: PathBuf,
+}
+
+impl WayBack {
+    fn look(&mut self) {
+        if self.kept.is_none() || !self.good.exists() {
+            return;
+        }
+        match self.kept.take().map(|kept| kept.forget()) {
+            Some(Ok(formats)) if !formats.is_empty() => {
+                log::info!(formats:? = formats; "copy of the store from before its migration removed");
+            }
+            Some(Err(e)) => {
+                log::warn!(error:% = e; "copy of the store from before its migration not removed")
+            }
+            _ => {}
+        }
+    }
+}
+
 fn forward_asks(asked: Receiver<Ask>, inputs: SyncSender<Input>) -> Result<()> {
     let forward = move || {
         for ask in asked {
@@ -133,6 +159,7 @@ fn drive(
     received: &Receiver<Input>,
     plans: &PlanSenders,
     newest: &watch::Sender<u64>,
+    way_back: &mut WayBack,
     clock: Clock,
 ) {
     let mut fed = Time::ZERO;
@@ -145,6 +172,7 @@ fn drive(
         if now.since(fed) >= Duration::from_secs(1) {
             fed = now;
             bootd::notify::alive();
+            way_back.look();
         }
         let wait = control.poll_timeout().map_or(LONGEST, |due: Time| due.since(now)).min(LONGEST);
         match received.recv_timeout(wait) {

@@ -226,3 +226,6 @@ impl core::fmt::Debug for MasterSecret {
         f.write_str("***")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ pub use recover::Recovery;
 
 use crate::entry::{Entry, Head, State, event_key, event_number, raw_key};
 use crate::error::Damage;
-use crate::format::{self, TakenUp};
+use crate::format::{self, Kept, TakenUp};
 use crate::journal::{self, Journal};
 use crate::pages::Pages;
 use crate::place::{Place, number_name, numbered};
@@ -65,7 +65,7 @@ impl fmt::Display for Finding {
 impl Sled {
     /// Opens the store in a directory; makes both if they are not there. Reads and checks everything.
     ///
-    /// A store of an older format is migrated, and a copy of it kept until [`Sled::forget_kept`]; one of a newer
+    /// A store of an older format is migrated, and a copy of it kept until [`Kept::forget`]; one of a newer
     /// format gives way to the copy of it that was kept so ([`Finding::TakenUp`]), and is set aside.
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Sled, StoreError> {
         Sled::open_place(Place::open(path.as_ref(), options.format)?, options)
@@ -148,15 +148,9 @@ impl Sled {
         &self.findings
     }
 
-    /// Whether there is a copy of the store from before it was migrated.
-    pub fn has_kept(&self) -> bool {
-        self.place.path().join("kept").exists()
-    }
-
-    /// Forgets the copies of the store from before it was migrated: nobody goes back to an older release now.
-    /// The formats they had.
-    pub fn forget_kept(&mut self) -> Result<Vec<u64>, StoreError> {
-        format::forget_kept(self.place.path())
+    /// The copies from before it was migrated.
+    pub fn kept(&self) -> Kept {
+        Kept::of(self.place.path())
     }
 
     /// Everything that is in it, checked; it is closed, its directory stays locked.

@@ -384,16 +384,30 @@ fn build(mut place: Place, format: Format, kept: u32, past: Numbers) -> Result<P
     Ok(place)
 }
 
-/// Removes every kept copy; their formats.
-pub(crate) fn forget_kept(store: &Path) -> Result<Vec<u64>, StoreError> {
-    let dir = store.join("kept");
-    if !dir.exists() {
-        return Ok(Vec::new());
+/// The copies of an open store from before it was migrated; for its owner.
+#[derive(Debug, Clone)]
+pub struct Kept(PathBuf);
+
+impl Kept {
+    pub(crate) fn of(store: &Path) -> Kept {
+        Kept(store.join("kept"))
     }
-    let numbers = numbered(&dir)?;
-    remove(&dir)?;
-    sync_dir(store)?;
-    Ok(numbers)
+
+    /// Whether there is one.
+    pub fn is_there(&self) -> bool {
+        self.0.exists()
+    }
+
+    /// Forgets them: nobody goes back to an older release now. The formats they had.
+    pub fn forget(&self) -> Result<Vec<u64>, StoreError> {
+        if !self.is_there() {
+            return Ok(Vec::new());
+        }
+        let numbers = numbered(&self.0)?;
+        remove(&self.0)?;
+        sync_dir(self.0.parent().unwrap_or(&self.0))?;
+        Ok(numbers)
+    }
 }
 
 #[cfg(test)]

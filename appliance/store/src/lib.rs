@@ -56,7 +56,7 @@ mod snapshot;
 
 pub use disk::{Finding, Recovery, Sled};
 pub use error::{Damage, Holder, StoreError};
-pub use format::{Format, Records, Step, TakenUp};
+pub use format::{Format, Kept, Records, Step, TakenUp};
 pub use memory::{Failing, Memory};
 pub use record::{Record, Typed, Versioned};
 

@@ -17,7 +17,7 @@
 //! service leaves the sockets it opened itself for its next life: a connection waits in their queue too.
 //!
 //! When all services were ready for a minute without a break, a command is run once: on the appliance it tells
-//! the boot loader that the slot which was tried is good.
+//! the boot loader that the slot which was tried is good. Then a file in the run directory says so to the services.
 //!
 //! A service may be somebody else's program, which says nothing of itself: it counts as ready when it runs, and a boot
 //! is good without it.
@@ -34,6 +34,6 @@ mod trial;
 mod watch;
 mod watchdog;
 
-pub use run::{RunError, Service, Socket, Status, run};
+pub use run::{GOOD, RunError, Service, Socket, Status, run};
 pub use spawn::{Capability, Privilege};
 pub use watch::{Action, Report, State, Watch};

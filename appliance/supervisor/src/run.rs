@@ -130,7 +130,8 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Runs the table until SIGTERM or SIGINT, then ends all of it; at SIGPWR, too, which says that the machine ends.
 /// `good`, a program and its arguments, is run once when all services were ready for a minute; empty: nothing is.
-/// `watchdog` is the device of the machine's, if it has one. `now` is the driver's clock.
+/// After that there is [`GOOD`] in `run_dir`. `watchdog` is the device of the machine's, if it has one. `now` is the
+/// driver's clock.
 ///
 /// # Errors
 /// A socket or the run directory cannot be used; a service that does not start is no error.
@@ -153,6 +154,8 @@ pub fn run(
     for service in table {
         running.push(prepare(service, run_dir, now())?);
     }
+    // An earlier system's, where the directory outlives it.
+    std::fs::remove_file(run_dir.join(GOOD)).ok();
     let mut ending: Option<Time> = None;
     let mut machine_ends = false;
     let mut all_ready_after = None;
@@ -174,11 +177,14 @@ pub fn run(
         if all_ready && all_ready_after.is_none() {
             all_ready_after = u64::try_from(time.since(began).as_millis()).ok();
         }
-        if let [program, arguments @ ..] = good
-            && ending.is_none()
-            && trial.poll(all_ready, time)
-        {
-            trial.handle_started(tell_good(program, arguments), time);
+        if ending.is_none() && trial.poll(all_ready, time) {
+            match good {
+                [program, arguments @ ..] => trial.handle_started(tell_good(program, arguments), time),
+                [] => {
+                    trial.handle_proved();
+                    write_good(run_dir);
+                }
+            }
         }
         write_status(&running, run_dir, all_ready_after, time);
         if let Some(until) = ending {
@@ -219,7 +225,7 @@ pub fn run(
                 }
             }
         }
-        reap(&mut running, &mut trial, time);
+        reap(&mut running, &mut trial, run_dir, time);
     }
 }
 
@@ -360,7 +366,7 @@ fn hold(one: &mut Running, name: &str, left: impl Iterator<Item = OwnedFd>) {
 /// How a process that did what it was to do ended.
 const WELL: &str = "ended with status 0";
 
-fn reap(running: &mut [Running], trial: &mut Trial, now: Time) {
+fn reap(running: &mut [Running], trial: &mut Trial, run_dir: &Path, now: Time) {
     loop {
         let (pid, how) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, code)) => (pid, format!("ended with status {code}")),
@@ -370,7 +376,10 @@ fn reap(running: &mut [Running], trial: &mut Trial, now: Time) {
         };
         if trial.handle_exited(pid.as_raw(), how == WELL, now) {
             match how.as_str() {
-                WELL => log::info!("boot loader told that this system is good"),
+                WELL => {
+                    log::info!("boot loader told that this system is good");
+                    write_good(run_dir);
+                }
                 how => log::error!(how; "boot loader not told that this system is good, it is tried again"),
             }
         }
@@ -379,6 +388,16 @@ fn reap(running: &mut [Running], trial: &mut Trial, now: Time) {
                 log::warn!(service = one.service.name, pid = pid.as_raw(), how = how.as_str(); "service ended");
             }
         }
+    }
+}
+
+/// In the run directory since this system is proved good, for services that keep a way back until then.
+pub const GOOD: &str = "good";
+
+fn write_good(run_dir: &Path) {
+    let path = run_dir.join(GOOD);
+    if let Err(e) = std::fs::write(&path, "") {
+        log::warn!(path:% = path.display(), error:% = e; "services not told that this system is good");
     }
 }
 

@@ -54,6 +54,11 @@ impl Trial {
         self.state = pid.map_or(State::Proving(now + AGAIN), State::Telling);
     }
 
+    /// There is nobody to tell.
+    pub(crate) fn handle_proved(&mut self) {
+        self.state = State::Over;
+    }
+
     /// A process ended. `false`: it was not the one that tells.
     pub(crate) fn handle_exited(&mut self, pid: i32, well: bool, now: Time) -> bool {
         if self.state != State::Telling(pid) {

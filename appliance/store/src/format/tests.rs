@@ -126,12 +126,11 @@ fn going_forth_and_back_again_and_again_loses_nothing_of_the_older_release() {
 #[test]
 fn the_copy_goes_when_the_newer_release_is_proved_good_and_then_there_is_no_way_back() {
     let dir = old(12);
-    let mut new = open(dir.path(), NEXT).unwrap();
-    assert!(new.has_kept());
-    assert_eq!(new.forget_kept().unwrap(), [1]);
-    assert!(!new.has_kept());
-    assert_eq!(new.forget_kept().unwrap(), [0; 0]);
-    drop(new);
+    let kept = open(dir.path(), NEXT).unwrap().kept();
+    assert!(kept.is_there());
+    assert_eq!(kept.forget().unwrap(), [1]);
+    assert!(!kept.is_there());
+    assert_eq!(kept.forget().unwrap(), [0; 0]);
     let error = open(dir.path(), Format::CURRENT).err().unwrap();
     assert!(matches!(error, StoreError::NewerFormat { format: 2, known: 1, .. }), "{error}");
     assert!(error.to_string().contains("no copy from before was kept"), "{error}");
