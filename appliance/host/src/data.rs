@@ -3,6 +3,11 @@
 //! It is made in the kernel's own list of partitions first, then gets its file system, and stands in the
 //! disk's table last. So a partition that is in the table has a whole file system, and is never made anew;
 //! a power cut before leaves a disk without one, and the next boot begins again.
+//!
+//! A reset goes the same way back: the partition's name in the table says that it is being emptied, before anything
+//! is, and is put right when a new file system is there. Whatever is in between, the next boot goes on with it.
+//!
+//! A disk that cannot be read, or written, is not written to: what is on it may be all that is left.
 
 use crate::{
     console::say,
@@ -11,7 +16,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::{
-    mount::{MsFlags, mount},
+    mount::{MntFlags, MsFlags, mount, umount2},
     sys::statvfs::statvfs,
 };
 use serde::{Deserialize, Serialize};
@@ -28,6 +33,12 @@ use uuid::Uuid;
 /// Its place in the table, and its name.
 const NUMBER: u32 = 5;
 const NAME: &str = "data";
+/// Its name while it is being emptied.
+const ERASED: &str = "data-erased";
+/// In its file system: it is to be emptied.
+const MARK: &str = ".reset";
+/// So much is emptied between two words of how far it is.
+const STRIDE: u64 = 256 << 20;
 /// A smaller one is of no use.
 const LEAST: u64 = 64 << 20;
 /// With less left, this is said.
@@ -43,6 +54,10 @@ pub enum How {
     Kept,
     /// It was there and its file system had to be mended.
     Mended,
+    /// It was emptied and made anew, as was wished.
+    Reset,
+    /// It is there and can only be read: its disk refuses to be written to, or could not be read everywhere.
+    ReadOnly,
     /// There is none that works: memory stands in, and all is lost at the next boot.
     StandIn,
 }
@@ -62,17 +77,36 @@ pub struct Data {
     pub trouble: Option<String>,
 }
 
+/// What is to become of what is there.
+pub struct Wish<'a> {
+    /// Whether all of it is to go.
+    pub reset: bool,
+    /// Called in the middle of a reset: what is kept elsewhere goes too, before the reset is over.
+    pub forget: &'a dyn Fn(&Path) -> Result<()>,
+}
+
+impl Wish<'_> {
+    /// It stays.
+    pub const KEEP: Wish<'static> = Wish { reset: false, forget: &|_| Ok(()) };
+}
+
 /// Puts something at `place`, whatever is wrong with the disk.
-pub fn bring_up(disk: Option<&Path>, place: &Path) -> Data {
+pub fn bring_up(disk: Option<&Path>, place: &Path, wish: &Wish<'_>) -> Data {
     let attempt = match disk {
-        Some(disk) => partition(disk).and_then(|(device, how)| {
-            let how = mount_checked(&device, how, place)?;
-            Ok((device, how))
-        }),
+        Some(disk) => mount_partition(disk, place, wish),
         None => Err(anyhow::anyhow!("it is not known which disk this is")),
     };
     let mut data = match attempt {
-        Ok((device, how)) => Data { how, device: Some(device), size: 0, free: 0, trouble: None },
+        Ok((device, how)) => {
+            let trouble = (how == How::ReadOnly).then(|| {
+                format!(
+                    "the data partition {} can only be read, and nothing new is kept: its disk is write-protected or is dying; save what is on it and change the disk",
+                    device.display()
+                )
+            });
+            trouble.iter().for_each(|text| say(text));
+            Data { how, device: Some(device), size: 0, free: 0, trouble }
+        }
         Err(e) => {
             let text = format!(
                 "the data partition cannot be used: {e:#}; memory stands in for it, and what is kept there is lost at the next restart"
@@ -87,6 +121,17 @@ pub fn bring_up(disk: Option<&Path>, place: &Path) -> Data {
     };
     data.measure(place);
     data
+}
+
+fn mount_partition(disk: &Path, place: &Path, wish: &Wish<'_>) -> Result<(PathBuf, How)> {
+    let (device, how) = partition(disk, wish)?;
+    let how = mount_checked(&device, how, place)?;
+    if matches!(how, How::ReadOnly) || fs::symlink_metadata(place.join(MARK)).is_err() {
+        return Ok((device, how));
+    }
+    umount2(place, MntFlags::empty()).context("the data partition that is to be emptied is in use")?;
+    let (device, how) = partition(disk, &Wish { reset: true, ..*wish })?;
+    Ok((device.clone(), mount_checked(&device, how, place)?))
 }
 
 /// What is at `place` already, from an earlier start; nothing: nothing is.
@@ -107,7 +152,7 @@ impl Data {
         let Ok(found) = statvfs(place) else { return };
         self.size = found.blocks() * found.fragment_size();
         self.free = found.blocks_available() * found.fragment_size();
-        if self.how != How::StandIn && self.free < SCARCE.min(self.size / 20) {
+        if !matches!(self.how, How::StandIn | How::ReadOnly) && self.free < SCARCE.min(self.size / 20) {
             let (free, size) = (self.free >> 20, self.size >> 20);
             let text = format!(
                 "the data partition is full, with {free} MiB of {size} left: remove images or volumes"
@@ -122,12 +167,35 @@ impl Data {
 ///
 /// # Errors
 /// When there is none and none can be made.
-pub fn partition(disk: &Path) -> Result<(PathBuf, How)> {
-    let file = OpenOptions::new().read(true).write(true).open(disk);
-    let mut file = file.with_context(|| format!("{} cannot be opened", disk.display()))?;
-    let table = Table::read(&mut file).with_context(|| format!("{}", disk.display()))?;
+pub fn partition(disk: &Path, wish: &Wish<'_>) -> Result<(PathBuf, How)> {
+    let failed = || format!("{} cannot be opened", disk.display());
+    let mut file = File::open(disk).with_context(failed)?;
+    let can_write = !ioctl::is_read_only(&file);
+    if can_write {
+        file = OpenOptions::new().read(true).write(true).open(disk).with_context(failed)?;
+    }
+    let mut table = Table::read(&mut file).with_context(|| format!("{}", disk.display()))?;
     let there = table.partitions().into_iter().find(|partition| partition.number == NUMBER);
     match there {
+        Some(there) if !can_write && there.name == NAME => Ok((known(&file, disk, &there)?, How::ReadOnly)),
+        _ if !can_write => bail!("{} is write-protected, and no data partition is on it", disk.display()),
+        Some(there) if there.name == ERASED => erase(&file, disk, &there, wish),
+        Some(there) if there.name == NAME && wish.reset => {
+            table.rename(NUMBER, ERASED);
+            slot::perform(&file, &table.steps()?).context("the partition table cannot be written")?;
+            erase(&file, disk, &there, wish)
+        }
+        None if wish.reset => {
+            let there = Partition {
+                number: NUMBER,
+                guid: random_guid()?,
+                name: ERASED.to_owned(),
+                range: fit(&table, disk)?,
+            };
+            table.add(&there)?;
+            slot::perform(&file, &table.steps()?).context("the partition table cannot be written")?;
+            erase(&file, disk, &there, wish)
+        }
         Some(there) if there.name == NAME => {
             if !table.is_settled() {
                 slot::perform(&file, &table.steps()?).context("the partition table cannot be written")?;
@@ -139,7 +207,45 @@ pub fn partition(disk: &Path) -> Result<(PathBuf, How)> {
     }
 }
 
-fn make(file: &File, disk: &Path, mut table: Table) -> Result<(PathBuf, How)> {
+/// Empties the partition, whose name says so already; when this returns it is a new one.
+fn erase(file: &File, disk: &Path, there: &Partition, wish: &Wish<'_>) -> Result<(PathBuf, How)> {
+    let device = known(file, disk, there)?;
+    say(&format!("empties {}: this takes as long as writing all of it may take", device.display()));
+    let open = OpenOptions::new().write(true).open(&device);
+    let open = open.with_context(|| format!("{} cannot be opened", device.display()))?;
+    let size = there.range.end - there.range.start;
+    if let Err(e) = ioctl::discard(&open, 0..size) {
+        say(&format!("{} discards nothing ({e}): it is written over", device.display()));
+    }
+    // What a discard leaves to be read again is up to the disk.
+    for start in (0..size).step_by(STRIDE as usize) {
+        let end = (start + STRIDE).min(size);
+        ioctl::zero(&open, start..end).with_context(|| format!("{} cannot be emptied", device.display()))?;
+        if start > 0 && start % (64 * STRIDE) == 0 {
+            say(&format!("{} of {} GiB are emptied", start >> 30, size >> 30));
+        }
+    }
+    open.sync_all().with_context(|| format!("{} cannot be emptied", device.display()))?;
+    drop(open);
+    (wish.forget)(disk).context("what is kept beside the data partition cannot be removed")?;
+    make_file_system(&device)?;
+    let mut reread = File::open(disk)?;
+    let mut table = Table::read(&mut reread).with_context(|| format!("{}", disk.display()))?;
+    table.rename(NUMBER, NAME);
+    slot::perform(file, &table.steps()?).context("the partition table cannot be written")?;
+    say("the box is reset: nothing of what it knew is left");
+    Ok((device, How::Reset))
+}
+
+fn make_file_system(device: &Path) -> Result<()> {
+    let (status, said) =
+        run(Command::new("mke2fs").args(["-q", "-F", "-t", "ext4", "-L", NAME]).arg(device))?;
+    ensure!(status == Some(0), "no file system could be made: {}", last_of(&said));
+    File::open(device).and_then(|made| made.sync_all()).context("the file system is not on the disk")
+}
+
+/// Where there is room for one.
+fn fit(table: &Table, disk: &Path) -> Result<Range<u64>> {
     let range = table.rest();
     let size = range.end - range.start;
     ensure!(
@@ -148,6 +254,12 @@ fn make(file: &File, disk: &Path, mut table: Table) -> Result<(PathBuf, How)> {
         size >> 20,
         disk.display()
     );
+    Ok(range)
+}
+
+fn make(file: &File, disk: &Path, mut table: Table) -> Result<(PathBuf, How)> {
+    let range = fit(&table, disk)?;
+    let size = range.end - range.start;
     let partition = Partition { number: NUMBER, guid: random_guid()?, name: NAME.to_owned(), range };
     table.add(&partition)?;
     let steps = table.steps()?;
@@ -157,10 +269,7 @@ fn make(file: &File, disk: &Path, mut table: Table) -> Result<(PathBuf, How)> {
         How::Kept
     } else {
         say(&format!("makes the data partition {} of {} MiB", device.display(), size >> 20));
-        let (status, said) =
-            run(Command::new("mke2fs").args(["-q", "-F", "-t", "ext4", "-L", NAME]).arg(&device))?;
-        ensure!(status == Some(0), "no file system could be made: {said}");
-        File::open(&device).and_then(|made| made.sync_all()).context("the file system is not on the disk")?;
+        make_file_system(&device)?;
         How::Made
     };
     slot::perform(file, &steps).context("the partition table cannot be written")?;
@@ -193,18 +302,32 @@ fn was_mounted(disk: &File, range: &Range<u64>) -> bool {
 fn mount_checked(device: &Path, how: How, place: &Path) -> Result<How> {
     let check = |how_much: &str| run(Command::new("e2fsck").arg(how_much).arg(device));
     let mut how = how;
+    if how == How::ReadOnly {
+        return mount_read_only(device, place);
+    }
+    // Mending writes, and a disk that is dying is not to be written to: looked at first.
+    let (_, said) = check("-n")?;
+    if cannot_be_read(&said) {
+        say(&format!("{} cannot be read everywhere: {}", device.display(), last_of(&said)));
+        return mount_read_only(device, place);
+    }
     // e2fsck(8), a sum: 1 errors corrected, 2 a restart is wanted, 4 errors left, 8 an operational one.
     let (status, said) = check("-p")?;
     match status {
         Some(0) => {}
         Some(1..=3) => how = How::Mended,
+        _ if cannot_be_read(&said) => {
+            say(&format!("{} cannot be read everywhere: {}", device.display(), last_of(&said)));
+            return mount_read_only(device, place);
+        }
         _ => {
-            say(&format!("{} is damaged: {said}", device.display()));
+            say(&format!("{} is damaged: {}", device.display(), last_of(&said)));
             say("mends it, and what cannot be saved is lost");
             let (status, said) = check("-y")?;
+            let last = last_of(&said);
             ensure!(
                 matches!(status, Some(0..=3)),
-                "{} is damaged and cannot be mended: {said}; it is left as it is: save what is on it; the box makes another when the disk has no partition {NUMBER} and zeroes where it was",
+                "{} is damaged and cannot be mended: {last}; it is left as it is: save what is on it; the box makes another when the disk has no partition {NUMBER} and zeroes where it was",
                 device.display()
             );
             how = How::Mended;
@@ -217,13 +340,39 @@ fn mount_checked(device: &Path, how: How, place: &Path) -> Result<How> {
     Ok(how)
 }
 
-/// A program's exit status and the last of what it said.
+fn mount_read_only(device: &Path, place: &Path) -> Result<How> {
+    let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
+    // Even a read-only mount writes its journal back otherwise, and needs to.
+    let ways = ["errors=continue", "noload,errors=continue"];
+    ways.iter()
+        .map(|options| mount(Some(device), place, Some("ext4"), flags, Some(*options)))
+        .find(|mounted| mounted.is_ok())
+        .with_context(|| format!("{} cannot be mounted, not even to be read", device.display()))?
+        .map(|()| How::ReadOnly)
+        .map_err(Into::into)
+}
+
+/// Whether the disk, not the file system on it, is at fault, by what e2fsck says (its unix_io and message.c).
+fn cannot_be_read(said: &str) -> bool {
+    [
+        "Input/output error",
+        "Error reading block",
+        "Attempt to read block from filesystem resulted in short read",
+    ]
+    .iter()
+    .any(|words| said.contains(words))
+}
+
+/// A program's exit status and what it said.
 fn run(command: &mut Command) -> Result<(Option<i32>, String)> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.output().with_context(|| format!("{name} cannot be run"))?;
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    let last = said.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("it says nothing");
-    Ok((output.status.code(), last.to_owned()))
+    Ok((output.status.code(), said))
+}
+
+fn last_of(said: &str) -> &str {
+    said.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("it says nothing")
 }
 
 fn random_guid() -> Result<Uuid> {
@@ -239,7 +388,7 @@ fn random_guid() -> Result<Uuid> {
 /// # Errors
 /// The file system's.
 pub fn mark_reset() -> std::io::Result<()> {
-    keep(Path::new("/data/.reset"), b"", 0o600)
+    keep(&Path::new("/data").join(MARK), b"", 0o600)
 }
 
 /// Writes a file so that after a power cut it is the old one or the new one.
@@ -286,6 +435,40 @@ mod ioctl {
     const ADD: libc::c_int = 1;
 
     ioctl_write_ptr_bad!(blkpg, request_code_none!(0x12, 105), Arg);
+
+    const READ_ONLY: u32 = 94;
+    const DISCARD: u32 = 119;
+    const ZERO_OUT: u32 = 127;
+
+    nix::ioctl_read_bad!(blkroget, request_code_none!(0x12, READ_ONLY), libc::c_int);
+    ioctl_write_ptr_bad!(blkdiscard, request_code_none!(0x12, DISCARD), [u64; 2]);
+    ioctl_write_ptr_bad!(blkzeroout, request_code_none!(0x12, ZERO_OUT), [u64; 2]);
+
+    /// Whether a block device is write-protected; what is none is not.
+    pub(super) fn is_read_only(disk: &File) -> bool {
+        let mut is = 0;
+        // SAFETY: the kernel writes one int, which lives for the call.
+        // JUSTIFICATION: opening it for writing fails for other reasons too.
+        unsafe { blkroget(disk.as_raw_fd(), &mut is) }.is_ok() && is != 0
+    }
+
+    /// Tells the disk that it need not keep these octets.
+    pub(super) fn discard(disk: &File, range: Range<u64>) -> io::Result<()> {
+        let range = [range.start, range.end - range.start];
+        // SAFETY: the kernel reads two numbers, which live for the call.
+        // JUSTIFICATION: there is no other way to discard on a block device.
+        unsafe { blkdiscard(disk.as_raw_fd(), &range) }?;
+        Ok(())
+    }
+
+    /// Makes these octets zero, by whatever way the disk is fastest in.
+    pub(super) fn zero(disk: &File, range: Range<u64>) -> io::Result<()> {
+        let range = [range.start, range.end - range.start];
+        // SAFETY: the kernel reads two numbers, which live for the call.
+        // JUSTIFICATION: a disk that can zero by itself takes moments for what writing takes hours for.
+        unsafe { blkzeroout(disk.as_raw_fd(), &range) }?;
+        Ok(())
+    }
 
     /// Tells the kernel of a partition, while others of the disk are in use.
     pub(super) fn add(disk: &File, number: u32, range: &Range<u64>) -> io::Result<()> {

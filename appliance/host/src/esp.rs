@@ -1,9 +1,6 @@
 //! The ESP, for as long as somebody needs it: the boot loader's state is on it.
 
-use crate::{
-    grubenv::Block,
-    slot::{Disk, Place},
-};
+use crate::{grubenv::Block, slot::Disk};
 use anyhow::{Context as _, Result};
 use nix::{
     fcntl::{Flock, FlockArg},
@@ -39,13 +36,13 @@ pub struct Esp {
 }
 
 impl Esp {
-    /// Mounts the ESP of the disk that the slot is on.
+    /// Mounts the ESP of a disk.
     ///
     /// # Errors
     /// The disk has none, or it cannot be mounted.
-    pub fn of(slot: &Place) -> Result<Esp> {
-        let esp = Disk::of(&slot.disk).and_then(|disk| disk.named(NAME));
-        let device = esp.with_context(|| format!("{} has no ESP", slot.disk.display()))?.device;
+    pub fn on(disk: &Path) -> Result<Esp> {
+        let esp = Disk::of(disk).and_then(|disk| disk.named(NAME));
+        let device = esp.with_context(|| format!("{} has no ESP", disk.display()))?.device;
         fs::create_dir_all(PLACE).with_context(|| format!("{PLACE} cannot be made"))?;
         let file = File::create(LOCK).with_context(|| format!("{LOCK} cannot be made"))?;
         let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| e).context(LOCK)?;
@@ -57,9 +54,14 @@ impl Esp {
         Ok(Esp { _lock: lock })
     }
 
+    /// Where it is mounted.
+    pub fn root(&self) -> &Path {
+        Path::new(PLACE)
+    }
+
     /// The file that GRUB keeps its variables in.
     pub fn grubenv(&self) -> PathBuf {
-        Path::new(PLACE).join(FILE)
+        self.root().join(FILE)
     }
 }
 

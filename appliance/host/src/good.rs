@@ -47,7 +47,7 @@ pub fn running() -> Result<(Slot, Place)> {
 /// This is no system that a slot booted, or the ESP cannot be read or written.
 pub fn good() -> Result<(Slot, Did)> {
     let (slot, place) = running()?;
-    let esp = Esp::of(&place)?;
+    let esp = Esp::on(&place.disk)?;
     if !esp.grubenv().exists() {
         return Ok((slot, Did::Already));
     }
@@ -67,7 +67,7 @@ pub fn good() -> Result<(Slot, Did)> {
 pub fn watch() -> Result<()> {
     let (slot, place) = running()?;
     let is_on_trial = || -> Result<bool> {
-        let esp = Esp::of(&place)?;
+        let esp = Esp::on(&place.disk)?;
         Ok(trial::on_trial(&esp::variables(&esp.grubenv())?) == Some(slot))
     };
     if !is_on_trial()? {
@@ -89,7 +89,7 @@ pub fn watch() -> Result<()> {
         return Ok(());
     }
     let why = format!("its services were not all ready for a minute within {seconds} s");
-    esp::change(&Esp::of(&place)?.grubenv(), |block| trial::fail(block, slot))?;
+    esp::change(&Esp::on(&place.disk)?.grubenv(), |block| trial::fail(block, slot))?;
     update::failed(slot, &why);
     say(&format!("slot {slot} failed its trial: {why}; the box goes back to slot {}", slot.other()));
     match restart()? {}

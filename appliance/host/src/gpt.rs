@@ -159,6 +159,13 @@ impl Table {
         Ok(())
     }
 
+    /// Gives a partition another name.
+    pub fn rename(&mut self, number: u32, name: &str) {
+        if (1..=self.gpt.header.number_of_partition_entries).contains(&number) {
+            self.gpt[number].partition_name = name.into();
+        }
+    }
+
     /// What is to be written so that this is the disk's table, with its copy at the real end. The
     /// copy is whole on the medium before the first table is touched.
     ///

@@ -4,6 +4,7 @@ use crate::{
     config::{Config, Fault},
     console::{Waiting, say},
     data::keep,
+    esp::Esp,
     modules::{Modules, Uevents},
     report::Configuration,
 };
@@ -98,15 +99,72 @@ pub fn choose(kept: Option<Found>, last: Option<Found>, medium: Option<Found>) -
     }
 }
 
-/// Looks for a configuration and keeps a new one in `data`. Returns it, and what is wrong.
-pub fn search(data: &Path, modules: Option<&mut Modules>) -> (Option<Found>, Configuration, Vec<String>) {
+/// Below the ESP: a copy of the configuration without its secrets, for a box whose data partition is lost.
+const SPARE: &str = "kiln/kiln.toml";
+
+/// The copy in the ESP.
+fn spare(disk: &Path) -> Option<Found> {
+    Found::read(Esp::on(disk).ok()?.root().join(SPARE))
+}
+
+/// Keeps a copy of what is in force in the ESP, which outlives the data partition.
+///
+/// # Errors
+/// The ESP cannot be written.
+pub fn keep_spare(disk: &Path, text: &str) -> anyhow::Result<()> {
+    let Some(text) = without_secrets(text) else { return Ok(()) };
+    let esp = Esp::on(disk)?;
+    let path = esp.root().join(SPARE);
+    if fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
+        return Ok(());
+    }
+    fs::create_dir_all(esp.root().join("kiln"))?;
+    Ok(keep(&path, text.as_bytes(), 0o600)?)
+}
+
+/// Removes that copy.
+///
+/// # Errors
+/// The ESP cannot be written.
+pub fn forget_spare(disk: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(Esp::on(disk)?.root().join("kiln")) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
+        _ => Ok(()),
+    }
+}
+
+/// A configuration without what opens anything: anybody who has the disk can read the ESP.
+fn without_secrets(text: &str) -> Option<String> {
+    let mut table: toml::Table = text.parse().ok()?;
+    if let Some(api) = table.get_mut("api").and_then(toml::Value::as_table_mut) {
+        api.remove("token");
+    }
+    toml::to_string(&table).ok()
+}
+
+/// Looks for a configuration and keeps a new one in `data`. Returns it, and what is wrong. `disk`: the box's own.
+pub fn search(
+    data: &Path,
+    disk: Option<&Path>,
+    modules: Option<&mut Modules>,
+) -> (Option<Found>, Configuration, Vec<String>) {
     let kept = Found::read(data.join(NAME));
-    let last = Found::read(data.join(LAST));
+    let mut last = Found::read(data.join(LAST));
+    let mut from_spare = false;
+    if kept.is_none() && last.is_none() {
+        last = disk.and_then(spare);
+        from_spare = last.is_some();
+    }
     let is_good = |found: &Option<Found>| found.as_ref().is_some_and(|found| found.config.is_ok());
     let is_urgent = !is_good(&kept) && !is_good(&last);
     let medium = medium(is_urgent, modules);
     let Choice { found, is_new, refused } = choose(kept, last, medium);
     let mut troubles = Vec::new();
+    if from_spare && found.is_some() && !is_new {
+        let text = "the data partition has no configuration; the copy beside the boot loader is in force, without its token";
+        say(text);
+        troubles.push(text.to_owned());
+    }
     let mut keep = |name: &str, text: &str| {
         if let Err(e) = keep(&data.join(name), text.as_bytes(), 0o600) {
             troubles.push(format!("{} cannot be kept: {e}", data.join(name).display()));

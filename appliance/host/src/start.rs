@@ -25,6 +25,8 @@ use std::{fs, net::SocketAddrV4, path::Path, thread, time::Duration};
 
 const DATA: &str = "/data";
 const RUN: &str = "/run/kiln";
+/// On the kernel's command line: everything that the box knows is to go.
+const RESET: &str = "kiln.reset";
 /// Services have five seconds to end by themselves.
 const FAREWELL: Duration = Duration::from_secs(6);
 /// The configuration in force, for what changes while the box runs.
@@ -60,16 +62,27 @@ pub fn start() {
     report.secure_boot = secure_boot();
     report.slot = named.ok().map(|named| named.slot);
     let disk = place.as_ref().map(|place| place.disk.as_path());
-    let data = data::there(Path::new(DATA)).unwrap_or_else(|| data::bring_up(disk, Path::new(DATA)));
+    let wish = data::Wish {
+        reset: cmdline.split_whitespace().any(|word| word == RESET),
+        forget: &search::forget_spare,
+    };
+    let data = data::there(Path::new(DATA)).unwrap_or_else(|| data::bring_up(disk, Path::new(DATA), &wish));
     report.troubles.extend(data.trouble.clone());
     report.data = Some(data);
-    let (found, configuration, troubles) = search::search(Path::new(DATA), modules.as_mut());
+    let (found, configuration, troubles) = search::search(Path::new(DATA), disk, modules.as_mut());
     report.configuration = configuration;
     report.troubles.extend(troubles);
     report.troubles.extend(network::shut_ways());
     let config = found.and_then(|found| {
         if let Err(e) = data::keep(Path::new(IN_FORCE), found.text.as_bytes(), 0o600) {
             report.troubles.push(format!("{IN_FORCE} cannot be written: {e}"));
+        }
+        if let Some(disk) = disk
+            && let Err(e) = search::keep_spare(disk, &found.text)
+        {
+            report
+                .troubles
+                .push(format!("no copy of the configuration is kept beside the boot loader: {e:#}"));
         }
         found.config.ok()
     });

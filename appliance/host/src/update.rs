@@ -117,7 +117,7 @@ pub fn has_passed(slot: Slot) -> bool {
 /// This is no system that a slot booted, or the ESP or the record cannot be written.
 pub fn settle() -> Result<Option<Record>> {
     let (running, place) = good::running()?;
-    let esp = Esp::of(&place)?;
+    let esp = Esp::on(&place.disk)?;
     let block = esp::variables(&esp.grubenv())?;
     let record = Record::read();
     match trial::standing(&block, running) {
@@ -177,7 +177,7 @@ pub fn install(plan: &UpdatePlan, progress: &mut dyn FnMut(u8, &str)) -> Result<
     }
     let slot = running.other();
     links(&place)?;
-    let esp = Esp::of(&place)?;
+    let esp = Esp::on(&place.disk)?;
     if trial::on_trial(&esp::variables(&esp.grubenv())?) == Some(running) {
         bail!("slot {running} is on trial itself: wait until it is good, in a few minutes");
     }
@@ -229,7 +229,7 @@ fn version_in(slot: Slot) -> Option<String> {
 /// This is no system that a slot booted, or the ESP cannot be read.
 pub fn look() -> Result<BoxFact> {
     let (running, place) = good::running()?;
-    let esp = Esp::of(&place)?;
+    let esp = Esp::on(&place.disk)?;
     let block = esp::variables(&esp.grubenv())?;
     let slots = Slot::ALL.into_iter().map(|slot| SlotFact {
         slot,

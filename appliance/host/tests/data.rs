@@ -4,6 +4,7 @@
 
 use host::{data, gpt::Table};
 use std::{
+    cell::RefCell,
     fs::{self, File, OpenOptions},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
@@ -11,13 +12,15 @@ use std::{
 };
 
 const MIB: u64 = 1 << 20;
+/// What nobody is to find again.
+const SECRET: &str = "a secret of the box";
 /// Where the rest of the disk begins.
 const REST: u64 = 13 * MIB;
 
 /// A disk that the image was written to, as a loop device, and a place to mount.
 struct Stand {
     file: tempfile::NamedTempFile,
-    device: PathBuf,
+    device: RefCell<PathBuf>,
     place: tempfile::TempDir,
 }
 
@@ -28,6 +31,10 @@ fn run(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
+fn attach(file: &Path, options: &[&str]) -> PathBuf {
+    run(Command::new("losetup").args(options).args(["-P", "--show", "-f"]).arg(file)).into()
+}
+
 impl Stand {
     fn new(mib: u64) -> Stand {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -35,12 +42,54 @@ impl Stand {
         let parts = ["-n", "1:2048:+1M", "-n", "2:0:+2M", "-n", "3:0:+4M", "-n", "4:0:+4M"];
         run(Command::new("sgdisk").args(parts).arg(file.path()));
         file.as_file().set_len(mib * MIB).unwrap();
-        let device = run(Command::new("losetup").args(["-P", "--show", "-f"]).arg(file.path())).into();
+        let device = RefCell::new(attach(file.path(), &[]));
         Stand { file, device, place: tempfile::tempdir().unwrap() }
     }
 
+    fn device(&self) -> PathBuf {
+        self.device.borrow().clone()
+    }
+
     fn bring_up(&self) -> data::Data {
-        data::bring_up(Some(&self.device), self.place.path())
+        data::bring_up(Some(&self.device()), self.place.path(), &data::Wish::KEEP)
+    }
+
+    fn reset(&self) -> data::Data {
+        let wish = data::Wish { reset: true, ..data::Wish::KEEP };
+        data::bring_up(Some(&self.device()), self.place.path(), &wish)
+    }
+
+    /// A box in use, whose secret is in a file and was in one that is removed.
+    fn used(mib: u64) -> Stand {
+        let stand = Stand::new(mib);
+        stand.bring_up();
+        for name in ["token", "removed"] {
+            fs::write(stand.place.path().join(name), SECRET.repeat(9000)).unwrap();
+        }
+        fs::create_dir(stand.place.path().join("store")).unwrap();
+        run(Command::new("sync").arg("-f").arg(stand.place.path()));
+        fs::remove_file(stand.place.path().join("removed")).unwrap();
+        stand.unmount();
+        assert!(stand.holds_secret());
+        stand
+    }
+
+    fn holds_secret(&self) -> bool {
+        let octets = fs::read(self.file.path()).unwrap();
+        octets.windows(SECRET.len()).any(|window| window == SECRET.as_bytes())
+    }
+
+    fn expect_reset(&self, data: &data::Data) {
+        assert_eq!((data.how, &data.trouble), (data::How::Reset, &None));
+        assert!(!self.holds_secret());
+        let there: Vec<_> =
+            fs::read_dir(self.place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(there, ["lost+found"]);
+        run(Command::new("sgdisk").arg("-v").arg(self.file.path()));
+        self.unmount();
+        // And once only.
+        self.restart();
+        assert_eq!(self.bring_up().how, data::How::Kept);
     }
 
     fn unmount(&self) {
@@ -49,8 +98,13 @@ impl Stand {
 
     /// The machine is switched off and on: the kernel reads the table from the disk.
     fn restart(&self) {
-        run(Command::new("losetup").arg("-d").arg(&self.device));
-        run(Command::new("losetup").arg("-P").arg(&self.device).arg(self.file.path()));
+        self.restart_as(&[]);
+    }
+
+    fn restart_as(&self, options: &[&str]) {
+        run(Command::new("losetup").arg("-d").arg(self.device()));
+        // Another number: the old one may be somebody else's by now.
+        self.device.replace(attach(self.file.path(), options));
     }
 
     fn note(&self) -> PathBuf {
@@ -66,7 +120,7 @@ impl Drop for Stand {
     fn drop(&mut self) {
         // What is not mounted or attached any more needs no removing.
         let _ = Command::new("umount").arg(self.place.path()).output();
-        let _ = Command::new("losetup").arg("-d").arg(&self.device).output();
+        let _ = Command::new("losetup").arg("-d").arg(self.device()).output();
     }
 }
 
@@ -191,7 +245,7 @@ fn a_disk_without_room_and_no_disk_at_all_are_said() {
     assert!(trouble.contains("6 MiB of") && trouble.contains("1 GiB or more is needed"), "{trouble}");
     assert_eq!(number(stand.file.path()), 4);
     stand.unmount();
-    assert_eq!(data::bring_up(None, stand.place.path()).how, data::How::StandIn);
+    assert_eq!(data::bring_up(None, stand.place.path(), &data::Wish::KEEP).how, data::How::StandIn);
 }
 
 #[test]
@@ -210,4 +264,100 @@ fn a_full_one_is_said_and_used() {
     assert_eq!(data.how, data::How::Kept);
     assert!(data.trouble.unwrap().contains("is full, with"), "{}", data.free);
     assert!(stand.place.path().join("image").exists());
+}
+
+#[test]
+fn a_reset_by_word_or_by_mark_leaves_nothing() {
+    let stand = Stand::used(120);
+    let data = stand.reset();
+    stand.expect_reset(&data);
+
+    let stand = Stand::used(120);
+    stand.bring_up();
+    File::create(stand.place.path().join(".reset")).unwrap();
+    stand.unmount();
+    stand.restart();
+    let data = stand.bring_up();
+    stand.expect_reset(&data);
+}
+
+#[test]
+fn a_reset_of_a_box_whose_partition_is_not_in_the_table_leaves_nothing_of_it_either() {
+    let stand = Stand::used(120);
+    run(Command::new("sgdisk").args(["-d", "5"]).arg(stand.file.path()));
+    stand.restart();
+    let data = stand.reset();
+    stand.expect_reset(&data);
+}
+
+#[test]
+fn a_reset_whose_power_is_cut_anywhere_is_gone_on_with_by_the_next_start_without_being_told() {
+    let halves: [&dyn Fn(&Stand); 4] = [
+        // The name only.
+        &|_| {},
+        // Half is empty, its beginning among that.
+        &|stand| stand.disk().write_all_at(&vec![0; 30 * MIB as usize], REST).unwrap(),
+        // All is empty.
+        &|stand| stand.disk().write_all_at(&vec![0; 106 * MIB as usize], REST).unwrap(),
+        // The new file system is there and was never put to use.
+        &|stand| {
+            stand.disk().write_all_at(&vec![0; 106 * MIB as usize], REST).unwrap();
+            let made = ["-q", "-F", "-t", "ext4", "-L", "data", "-E", "offset=13631488"];
+            run(Command::new("mke2fs").args(made).arg(stand.file.path()).arg("100m"));
+        },
+    ];
+    for half in halves {
+        let stand = Stand::used(120);
+        run(Command::new("sgdisk").args(["-c", "5:data-erased"]).arg(stand.file.path()));
+        half(&stand);
+        stand.restart();
+        let data = stand.bring_up();
+        stand.expect_reset(&data);
+    }
+}
+
+#[test]
+fn a_reset_that_cannot_forget_what_is_kept_elsewhere_is_not_over() {
+    let stand = Stand::used(120);
+    let wish = data::Wish { reset: true, forget: &|_| anyhow::bail!("the ESP is gone") };
+    let data = data::bring_up(Some(&stand.device()), stand.place.path(), &wish);
+    assert_eq!(data.how, data::How::StandIn);
+    assert!(data.trouble.unwrap().contains("the ESP is gone"));
+    stand.unmount();
+    stand.restart();
+    let data = stand.bring_up();
+    stand.expect_reset(&data);
+}
+
+#[test]
+fn a_disk_that_is_write_protected_is_read_and_said() {
+    let stand = Stand::new(120);
+    stand.bring_up();
+    fs::write(stand.note(), "kept").unwrap();
+    stand.unmount();
+    stand.restart_as(&["-r"]);
+    let data = stand.bring_up();
+    assert_eq!(data.how, data::How::ReadOnly);
+    assert!(data.trouble.unwrap().contains("can only be read"));
+    assert_eq!(fs::read_to_string(stand.note()).unwrap(), "kept");
+    assert!(fs::write(stand.note(), "changed").is_err());
+}
+
+#[test]
+fn a_disk_that_cannot_be_read_everywhere_is_not_written_to() {
+    let stand = Stand::new(400);
+    stand.bring_up();
+    fs::write(stand.note(), "kept").unwrap();
+    stand.unmount();
+    // Its file system wants to be looked at, and the disk ends in the middle of it: every read there fails.
+    let part = format!("{}p5", stand.device().display());
+    run(Command::new("debugfs").args(["-w", "-R", "ssv state 2", &part]));
+    run(Command::new("sync").arg("-f").arg(stand.file.path()));
+    stand.disk().set_len(300 * MIB).unwrap();
+    let before = fs::read(stand.file.path()).unwrap();
+    let data = stand.bring_up();
+    assert_eq!(data.how, data::How::ReadOnly, "{data:?}");
+    assert_eq!(fs::read_to_string(stand.note()).unwrap(), "kept");
+    stand.unmount();
+    assert!(fs::read(stand.file.path()).unwrap() == before, "it was written to");
 }

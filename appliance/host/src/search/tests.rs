@@ -44,10 +44,23 @@ fn what_is_refused_is_said_with_file_and_line_and_what_was_in_force_is_kept() {
     let data = tempfile::tempdir().unwrap();
     let text = good("", 4).unwrap().text;
     fs::write(data.path().join(NAME), &text).unwrap();
-    let (found, configuration, troubles) = search(data.path(), None);
+    let (found, configuration, troubles) = search(data.path(), None, None);
     assert_eq!((found.unwrap().text, configuration.serial, troubles.len()), (text.clone(), Some(4), 0));
     fs::write(data.path().join(NAME), "serial = x").unwrap();
-    let (found, configuration, troubles) = search(data.path(), None);
+    let (found, configuration, troubles) = search(data.path(), None, None);
     assert_eq!((found.unwrap().text, configuration.serial), (text, Some(4)));
     assert!(troubles[0].contains("kiln.toml: line 1: "), "{troubles:?}");
+}
+
+#[test]
+fn the_copy_beside_the_boot_loader_is_a_configuration_without_the_token() {
+    let text = "[uplink]\ndevice = \"52:54:00:aa:00:01\"\naddress = \"192.0.2.10/24\"\n\n[api]\ntoken = \"0123456789abcdef0123456789abcdef\"\n";
+    let whole = Config::parse(text).unwrap();
+    assert!(whole.api.token.is_some());
+    let spare = without_secrets(text).unwrap();
+    assert!(!spare.contains("0123456789abcdef"), "{spare}");
+    let config = Config::parse(&spare).unwrap();
+    assert!(config.api.token.is_none());
+    assert_eq!(config.uplink, whole.uplink);
+    assert_eq!(without_secrets("no toml"), None);
 }
