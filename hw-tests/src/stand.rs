@@ -463,8 +463,9 @@ impl Stand {
     }
 }
 
-impl Drop for Stand {
-    fn drop(&mut self) {
+impl Stand {
+    /// Ends the appliance, as init does when the machine is switched off; returns when it has ended.
+    pub fn stop(&mut self) {
         let Some(init) = self.init.take() else { return };
         drop(init.alive);
         let pid = fs::read_to_string(&init.pid_file).ok().and_then(|pid| pid.trim().parse().ok());
@@ -472,6 +473,12 @@ impl Drop for Stand {
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).ok();
         }
         init.thread.join().ok();
+    }
+}
+
+impl Drop for Stand {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

@@ -17,6 +17,9 @@
 //! | `GET /v1/switches`, `PUT`, `DELETE /v1/switches/N` | switches |
 //! | `GET /v1/images`, `PUT /v1/images/N?sha256=…` (the file as body), `DELETE` | images |
 //! | `POST /v1/scrub` | read all that has a checksum; what is damaged, and whom it hurts |
+//! | `POST /v1/appliance/backup` `{"recipient", "images"}` | all there is, encrypted to an age public key, as a stream |
+//! | `GET /v1/appliance/restore` | the key that a backup is to be encrypted to, and whether something would be replaced |
+//! | `PUT /v1/appliance/restore?replace=…&configuration=…` (the backup as body) | put it in place; all services start anew |
 //! | `GET /v1/discovered` | machines nobody enrolled |
 //! | `GET /v1/events?after=N&follow=true` | the log, one JSON object a line; `follow` goes on |
 //!
@@ -28,6 +31,7 @@
 
 mod answer;
 mod appliance;
+mod backup;
 mod events;
 mod images;
 mod link;
@@ -36,6 +40,7 @@ mod scrub;
 mod upload;
 mod volumes;
 
+pub use backup::{Places, sweep};
 pub use link::{Ask, Gone, Link};
 
 use axum::Router;
@@ -68,6 +73,8 @@ pub struct Api {
     pub bundles: PathBuf,
     /// The largest disk that an image may describe, in octets.
     pub most_image: u64,
+    /// What backup and restore need.
+    pub backup: Places,
 }
 
 /// All routes.
@@ -98,10 +105,12 @@ pub fn router(api: Api) -> Router {
         .route("/v1/scrub", post(scrub::scrub))
         .route("/v1/discovered", get(objects::discovered))
         .route("/v1/events", get(events::events))
+        .route("/v1/appliance/backup", post(backup::backup))
         .layer(DefaultBodyLimit::max(MOST_JSON));
     let uploads = Router::new()
         .route("/v1/images/{name}", put(images::import).delete(images::delete))
         .route("/v1/appliance/update", put(appliance::update))
+        .route("/v1/appliance/restore", get(backup::door).put(backup::restore))
         .layer(DefaultBodyLimit::disable());
     v1.merge(uploads)
         .layer(middleware::from_fn_with_state(api.clone(), authorize))

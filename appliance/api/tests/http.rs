@@ -1,7 +1,7 @@
 //! The API as its clients meet it: over TCP, with a real control on a store in memory.
 #![cfg(test)]
 
-use api::{Api, Ask, Link};
+use api::{Api, Ask, Link, Places};
 use boot::Secret;
 use control::{Control, Site};
 use sansio::Time;
@@ -39,6 +39,12 @@ fn stage() -> Stage {
         drives: files.path().join("drives"),
         bundles: files.path().join("bundles"),
         most_image: 64 << 20,
+        backup: Places::new(
+            files.path().join("token"),
+            files.path().join("box.toml"),
+            files.path().join("restore"),
+            || {},
+        ),
     };
     let (bound, told) = sync_channel(1);
     std::thread::spawn(move || {

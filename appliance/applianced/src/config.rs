@@ -150,6 +150,21 @@ impl Config {
         self.data("token")
     }
 
+    /// Where what is to be restored waits.
+    pub(crate) fn restore(&self) -> PathBuf {
+        self.data("restore")
+    }
+
+    /// The box's own configuration, where this is an appliance's image.
+    pub(crate) fn box_kept(&self) -> PathBuf {
+        self.data("kiln.toml")
+    }
+
+    /// The same, for control.
+    pub(crate) fn box_shown(&self) -> PathBuf {
+        self.appliance.run.join("box.toml")
+    }
+
     /// The socket of a hand.
     pub(crate) fn socket(&self, hand: &str) -> PathBuf {
         self.appliance.run.join(format!("{hand}.socket"))

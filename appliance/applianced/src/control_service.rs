@@ -2,7 +2,7 @@ use crate::config::Config;
 use crate::hands::PlanSenders;
 use crate::inherited;
 use anyhow::{Context as _, Result, ensure};
-use api::{Api, Ask, Link};
+use api::{Api, Ask, Link, Places};
 use boot::Secret;
 use bootd::clock::Clock;
 use bootd::library::Library;
@@ -46,6 +46,12 @@ pub(crate) fn run(config: &Config) -> Result<()> {
     let mut control = Control::open(Box::new(store) as Box<dyn Store>, config.site(), random, clock.now())
         .context("the store cannot be read")?;
 
+    api::sweep(&mut control, clock.now());
+    if config.restore().join("ready").exists() {
+        // We were ended between laying it there and saying so.
+        bootd::notify::anew();
+    }
+
     let (inputs, received) = sync_channel::<Input>(QUEUE);
     let (newest, events) = watch::channel(control.newest_event().0);
     let plans = PlanSenders::new();
@@ -81,6 +87,7 @@ pub(crate) fn run(config: &Config) -> Result<()> {
         drives: config.drives(),
         bundles: config.bundles(),
         most_image: config.appliance.most_image_gib << 30,
+        backup: Places::new(config.token(), config.box_shown(), config.restore(), bootd::notify::anew),
     };
     let library = Library::new(config.images()).with_volumes(config.volumes());
     runtime.spawn_blocking(move || match library.sweep() {

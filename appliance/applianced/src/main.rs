@@ -14,6 +14,7 @@ mod hand;
 mod hands;
 mod host_hand;
 mod inherited;
+mod restore;
 mod table;
 
 use anyhow::{Context as _, Result};
@@ -56,10 +57,14 @@ fn start() -> Result<()> {
     match command.process {
         Process::Supervisor => {
             let clock = Clock::start();
-            let table = table::prepare(&config, &command.config)?;
-            let Appliance { run, good, watchdog, .. } = &config.appliance;
-            supervisor::run(table, run, good, watchdog.as_deref(), move || clock.now())
-                .context("the supervisor ended")
+            loop {
+                let table = table::prepare(&config, &command.config)?;
+                let Appliance { run, good, watchdog, .. } = &config.appliance;
+                let ended = supervisor::run(table, run, good, watchdog.as_deref(), move || clock.now());
+                if ended.context("the supervisor ended")? == supervisor::Ended::Told {
+                    return Ok(());
+                }
+            }
         }
         Process::Control => control_service::run(&config),
         Process::Power => hand::power(&config),

@@ -3,7 +3,7 @@ use anyhow::{Context as _, Result};
 use nix::unistd::{Gid, Uid, chown};
 use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use supervisor::{Capability, Privilege, Service, Socket};
 
@@ -47,12 +47,15 @@ pub(crate) fn prepare(config: &Config, config_path: &Path) -> Result<Vec<Service
             .with_context(|| format!("cannot make the directory {}", shared.display()))?;
         own(shared, root.then_some((0, first)), 0o750)?;
     }
+    crate::restore::place(config, root.then_some((id(User::Iscsi), first)))?;
+    directory(&config.restore(), User::Control, 0o700)?;
     directory(&config.store(), User::Control, 0o700)?;
     directory(&config.images(), User::Control, 0o750)?;
     directory(&config.volumes(), User::Iscsi, 0o750)?;
     directory(&config.drives(), User::Control, 0o750)?;
     directory(&config.logs(), User::Http, 0o750)?;
     make_token(&config.token(), owner(User::Control))?;
+    show_box(config, owner(User::Control))?;
 
     let here = std::env::current_exe().context("cannot tell where applianced is")?;
     let beside = |program: &str| -> Result<PathBuf> {
@@ -101,6 +104,7 @@ pub(crate) fn prepare(config: &Config, config_path: &Path) -> Result<Vec<Service
             privilege: privilege(user, capabilities, memory),
             sockets: vec![Socket::Unix(config.socket(name), root.then_some((0, first)))],
             essential: true,
+            may_start_all_anew: false,
         });
     }
     for (name, user) in [("power", User::Power), ("switch", User::Switch)] {
@@ -113,6 +117,7 @@ pub(crate) fn prepare(config: &Config, config_path: &Path) -> Result<Vec<Service
             privilege: privilege(user, &[], 256),
             sockets: vec![Socket::Unix(config.socket(name), root.then_some((0, first)))],
             essential: true,
+            may_start_all_anew: false,
         });
     }
     if config.appliance.image {
@@ -134,6 +139,7 @@ pub(crate) fn prepare(config: &Config, config_path: &Path) -> Result<Vec<Service
             }),
             essential: true,
             sockets: vec![Socket::Unix(config.socket("host"), root.then_some((0, first)))],
+            may_start_all_anew: false,
         });
     }
     table.push(Service {
@@ -144,6 +150,7 @@ pub(crate) fn prepare(config: &Config, config_path: &Path) -> Result<Vec<Service
         privilege: privilege(User::Control, &[], 1024),
         sockets: vec![Socket::Tcp(config.appliance.api)],
         essential: true,
+        may_start_all_anew: true,
     });
     if let Some(ntp) = &config.ntp {
         let drift = config.appliance.data.join("ntp");
@@ -160,6 +167,7 @@ pub(crate) fn prepare(config: &Config, config_path: &Path) -> Result<Vec<Service
             privilege: privilege(User::Ntp, &[Capability::CAP_SYS_TIME], 64),
             sockets: Vec::new(),
             essential: false,
+            may_start_all_anew: false,
         });
     }
     Ok(table)
@@ -178,12 +186,46 @@ fn chrony(ntp: &Ntp, drift: &Path, run: &Path) -> Vec<String> {
     words
 }
 
+/// Sees to it that it is theirs. On a file system that can only be read it is as it is: the services that can do with
+/// that start, and the others say what they lack.
 fn own(path: &Path, owner: Option<(u32, u32)>, mode: u32) -> Result<()> {
     let failed = || format!("cannot set the owner and mode of {}", path.display());
-    if let Some((user, group)) = owner {
-        chown(path, Some(Uid::from_raw(user)), Some(Gid::from_raw(group))).with_context(failed)?;
+    let meta = fs::metadata(path).with_context(failed)?;
+    let set = || -> std::io::Result<()> {
+        if let Some((user, group)) = owner.filter(|owner| *owner != (meta.uid(), meta.gid())) {
+            chown(path, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))?;
+        }
+        if meta.permissions().mode() & 0o7777 != mode {
+            fs::set_permissions(path, Permissions::from_mode(mode))?;
+        }
+        Ok(())
+    };
+    match set() {
+        Err(e) if e.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+            log::error!(path:% = path.display(); "file system can only be read, what is there is used as it is");
+            Ok(())
+        }
+        done => done.with_context(failed),
     }
-    fs::set_permissions(path, Permissions::from_mode(mode)).with_context(failed)
+}
+
+/// Control puts the box's configuration into a backup, and may not read the one that root keeps.
+fn show_box(config: &Config, owner: Option<(u32, u32)>) -> Result<()> {
+    let shown = config.box_shown();
+    match fs::read(config.box_kept()) {
+        Ok(text) => {
+            fs::remove_file(&shown).ok();
+            let mut options = fs::OpenOptions::new();
+            let file = options.write(true).create_new(true).mode(0o600).open(&shown);
+            file.and_then(|mut file| file.write_all(&text))
+                .with_context(|| format!("cannot write {}", shown.display()))?;
+            own(&shown, owner, 0o600)
+        }
+        Err(_) => {
+            fs::remove_file(&shown).ok();
+            Ok(())
+        }
+    }
 }
 
 /// The API's token is made once in an appliance's life.

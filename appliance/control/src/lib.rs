@@ -146,6 +146,25 @@ impl<S: Store> Control<S> {
         Ok(control)
     }
 
+    /// Everything it knows but for some records, for a copy elsewhere.
+    pub fn export(&self, leave_out: &dyn Fn(store::Table, &str) -> bool) -> Result<Vec<u8>, StoreError> {
+        self.store.export(leave_out)
+    }
+
+    /// Whether it knows of nothing that somebody described or made.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+            && self.networks.is_empty()
+            && self.switches.is_empty()
+            && self.images.is_empty()
+            && self.volumes.is_empty()
+    }
+
+    /// The newest numbers it gave.
+    pub fn newest(&self) -> (store::CommitNumber, EventNumber) {
+        (self.store.newest_commit(), self.newest_event())
+    }
+
     /// What the hand in question tells, or that it came or went.
     pub fn handle_hand(&mut self, heard: Heard, now: Time) {
         self.note(heard, now);

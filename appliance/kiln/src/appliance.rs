@@ -1,6 +1,6 @@
-use crate::Output;
 use crate::client::Client;
 use crate::show::json;
+use crate::{Output, backup};
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 use control::{ApplianceView, UpdateView};
@@ -31,6 +31,10 @@ pub(crate) enum Appliance {
         #[arg(long)]
         no_wait: bool,
     },
+    /// Makes a backup of all there is: what is known, the token, images, volumes, the box's configuration.
+    Backup(backup::Backup),
+    /// Puts a backup in the place of what there is.
+    Restore(backup::Restore),
     /// Wipes all that the box keeps, configuration and token too, and starts it as it was flashed.
     Reset {
         /// It cannot be undone.
@@ -62,6 +66,8 @@ pub(crate) fn run(client: &Client, output: Output, appliance: Appliance) -> Resu
             let view = wait(client, output, number, !no_restart)?;
             if output == Output::Json { json(&view) } else { Ok(()) }
         }
+        Appliance::Backup(wanted) => backup::backup(client, output, &wanted),
+        Appliance::Restore(wanted) => backup::restore(client, output, &wanted),
         Appliance::Reset { yes: false } => {
             bail!(
                 "all that the appliance keeps is wiped, and cannot be had again: say --yes, after kiln appliance backup"

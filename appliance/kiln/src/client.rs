@@ -2,6 +2,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use core::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use ureq::http::{Method, Request, Response, StatusCode};
@@ -83,6 +84,11 @@ impl Client {
 
     pub(crate) fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
         Client::read(self.send(Method::POST, path, SendBody::from_json(body)?)?)
+    }
+
+    /// An answer that is read as it comes, however long.
+    pub(crate) fn stream(&self, path: &str, body: &Value) -> Result<impl Read + use<>> {
+        Ok(self.send(Method::POST, path, SendBody::from_json(body)?)?.into_body().into_reader())
     }
 
     /// `true`: something changed.

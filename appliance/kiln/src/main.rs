@@ -1,6 +1,7 @@
 //! `kiln`: the operator's command line. It knows the API and nothing else.
 
 mod appliance;
+mod backup;
 mod client;
 mod image;
 mod journey;

@@ -75,6 +75,21 @@ impl Sled {
         Sled::open_in(format::bring(place, &options)?, options)
     }
 
+    /// Makes a store in a directory that is not there yet, of what [`Store::export`] gave, of this format or an older one.
+    /// Its next commit and event are numbered on from `past`, if that is more.
+    ///
+    /// # Errors
+    /// The octets are damaged or of a newer format ([`StoreError::Damaged`], [`StoreError::NewerFormat`]).
+    pub fn plant(
+        path: impl AsRef<Path>,
+        exported: &[u8],
+        past: (CommitNumber, EventNumber),
+        options: Options,
+    ) -> Result<Sled, StoreError> {
+        format::plant(path.as_ref(), exported, past, options.format)?;
+        Sled::open(path, options)
+    }
+
     /// Opens it in the format it has.
     pub(crate) fn open_in(mut place: Place, options: Options) -> Result<Sled, StoreError> {
         place.check_space("opening")?;
@@ -296,6 +311,10 @@ impl Store for Sled {
 
     fn newest_commit(&self) -> CommitNumber {
         self.head.commit
+    }
+
+    fn export(&self, leave_out: &dyn Fn(Table, &str) -> bool) -> Result<Vec<u8>, StoreError> {
+        Ok(snapshot::export(self.place.format(), self.pages.read_all()?, leave_out))
     }
 }
 

@@ -384,6 +384,21 @@ fn build(mut place: Place, format: Format, kept: u32, past: Numbers) -> Result<P
     Ok(place)
 }
 
+/// Makes what the next open builds a store of.
+pub(crate) fn plant(
+    store: &Path,
+    exported: &[u8],
+    past: (CommitNumber, EventNumber),
+    format: Format,
+) -> Result<(), StoreError> {
+    let kept = snapshot::format_of(store, exported, format.number)?;
+    make_dir(&store.join("kept"))?;
+    write_whole(&kept_path(store, kept), |file| file.write_all(exported))?;
+    sync_dir(store)?;
+    let past = Numbers { commit: past.0.0, event: past.1.0 };
+    Line::Unbuilt { number: format.number, kept, past }.write(store)
+}
+
 /// The copies of an open store from before it was migrated; for its owner.
 #[derive(Debug, Clone)]
 pub struct Kept(PathBuf);

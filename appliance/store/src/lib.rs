@@ -292,6 +292,9 @@ pub trait Store: Send {
     /// The number of the newest commit.
     fn newest_commit(&self) -> CommitNumber;
 
+    /// Everything as it stands after the newest commit, but for some records, as a snapshot's octets: for [`Sled::plant`].
+    fn export(&self, leave_out: &dyn Fn(Table, &str) -> bool) -> Result<Vec<u8>, StoreError>;
+
     /// Forgets the events before `before`, some hundred in a commit.
     fn prune(&mut self, before: EventNumber) -> Result<(), StoreError> {
         loop {
@@ -323,6 +326,9 @@ impl<S: Store + ?Sized> Store for Box<S> {
     }
     fn newest_commit(&self) -> CommitNumber {
         (**self).newest_commit()
+    }
+    fn export(&self, leave_out: &dyn Fn(Table, &str) -> bool) -> Result<Vec<u8>, StoreError> {
+        (**self).export(leave_out)
     }
 }
 

@@ -1,7 +1,9 @@
 //! The double: a store without a disk, that fails when it is told to.
 
 use crate::entry::{State, event_key, event_number, raw_key};
-use crate::{Batch, Commit, CommitNumber, EventNumber, EventSpan, Options, Store, StoreError, Table, ledger};
+use crate::{
+    Batch, Commit, CommitNumber, EventNumber, EventSpan, Options, Store, StoreError, Table, ledger, snapshot,
+};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -130,5 +132,10 @@ impl Store for Memory {
 
     fn newest_commit(&self) -> CommitNumber {
         self.lock().state.head.commit
+    }
+
+    fn export(&self, leave_out: &dyn Fn(Table, &str) -> bool) -> Result<Vec<u8>, StoreError> {
+        let inner = self.lock();
+        Ok(snapshot::export(inner.options.format.number, inner.state.clone(), leave_out))
     }
 }

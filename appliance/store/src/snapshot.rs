@@ -3,8 +3,9 @@
 //! Magic, the store's format, head, then key and value of each record (length first), then the checksum of all that.
 
 use crate::entry::{Head, State, checksum, encode_bytes, take, take_bytes, take_u32};
+use crate::error::Damage;
 use crate::place::{number_name, numbered, remove, sync_dir, write_whole};
-use crate::{CommitNumber, StoreError};
+use crate::{CommitNumber, StoreError, Table};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,32 @@ pub(crate) fn read(path: &Path, known: u32) -> Result<(State, u32), Unusable> {
             Err(Unusable::Error(StoreError::NewerFormat { path: path.to_owned(), format, known }))
         }
         Err(Fault::Damaged(why)) => Err(Unusable::Damaged(why.to_owned())),
+    }
+}
+
+/// The octets of a snapshot without some of the records.
+pub(crate) fn export(format: u32, mut state: State, leave_out: &dyn Fn(Table, &str) -> bool) -> Vec<u8> {
+    let head = &mut state.head;
+    state.records.retain(|raw, value| {
+        let table = Table::ALL.into_iter().find(|table| raw.first() == Some(&(*table as u8)));
+        let left_out = table.is_some_and(|table| leave_out(table, &String::from_utf8_lossy(&raw[1..])));
+        if left_out {
+            head.remove(raw, value);
+        }
+        !left_out
+    });
+    encode(format, &state)
+}
+
+/// The format of a snapshot's octets, all of which are checked.
+pub(crate) fn format_of(path: &Path, bytes: &[u8], known: u32) -> Result<u32, StoreError> {
+    match decode(bytes, known) {
+        Ok((_, format)) => Ok(format),
+        Err(Fault::Newer(format)) => Err(StoreError::NewerFormat { path: path.to_owned(), format, known }),
+        Err(Fault::Damaged(why)) => {
+            let damage = Damage::File { name: "the exported store".to_owned(), why: why.to_owned() };
+            Err(StoreError::damaged(path, damage))
+        }
     }
 }
 

@@ -34,6 +34,6 @@ mod trial;
 mod watch;
 mod watchdog;
 
-pub use run::{GOOD, RunError, Service, Socket, Status, run};
+pub use run::{Ended, GOOD, RunError, Service, Socket, Status, run};
 pub use spawn::{Capability, Privilege};
 pub use watch::{Action, Report, State, Watch};

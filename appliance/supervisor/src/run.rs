@@ -39,6 +39,8 @@ pub struct Service {
     /// Whether it says READY=1, and a boot is good only with it. Another's program does not: it counts as ready when it
     /// runs.
     pub essential: bool,
+    /// Whether it may ask for everything to be prepared and started anew.
+    pub may_start_all_anew: bool,
 }
 
 /// A listening socket.
@@ -112,6 +114,15 @@ impl From<nix::Error> for RunError {
     }
 }
 
+/// Why all services have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// We were told to end.
+    Told,
+    /// A service that may do so asked for all of it to be prepared and started anew.
+    Anew,
+}
+
 struct Running {
     service: Service,
     sockets: Vec<OwnedFd>,
@@ -141,7 +152,7 @@ pub fn run(
     good: &[String],
     watchdog: Option<&Path>,
     now: impl Fn() -> Time,
-) -> Result<(), RunError> {
+) -> Result<Ended, RunError> {
     let mut mask = SigSet::empty();
     for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGPWR] {
         mask.add(signal);
@@ -159,6 +170,7 @@ pub fn run(
     let mut ending: Option<Time> = None;
     let mut machine_ends = false;
     let mut all_ready_after = None;
+    let (mut ended, mut anew) = (Ended::Told, false);
     let mut trial = Trial::new();
     loop {
         let time = now();
@@ -193,7 +205,7 @@ pub fn run(
                 if machine_ends {
                     watchdog.farewell();
                 }
-                return Ok(());
+                return Ok(ended);
             }
             if until <= time {
                 left.iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGKILL).unwrap_or(()));
@@ -214,19 +226,32 @@ pub fn run(
         }
         let time = now();
         for one in running.iter_mut() {
-            hear(one, time);
+            if hear(one, time) && ending.is_none() {
+                log::info!(service = one.service.name; "service wants all to be started anew");
+                ended = Ended::Anew;
+                anew = true;
+            }
+        }
+        if core::mem::take(&mut anew) {
+            ending = Some(end_all(&running, time));
         }
         while let Ok(Some(signal)) = signals.read_signal() {
             machine_ends |= signal.ssi_signo == Signal::SIGPWR as u32;
-            if signal.ssi_signo != Signal::SIGCHLD as u32 && ending.is_none() {
-                ending = Some(time + GRACE);
-                for pid in running.iter().filter_map(|one| one.watch.pid()) {
-                    kill(Pid::from_raw(pid), Signal::SIGTERM).ok();
-                }
+            if signal.ssi_signo != Signal::SIGCHLD as u32 {
+                ended = Ended::Told;
+                ending = ending.or_else(|| Some(end_all(&running, time)));
             }
         }
         reap(&mut running, &mut trial, run_dir, time);
     }
+}
+
+/// Asks every service to end; until when it has time to.
+fn end_all(running: &[Running], now: Time) -> Time {
+    for pid in running.iter().filter_map(|one| one.watch.pid()) {
+        kill(Pid::from_raw(pid), Signal::SIGTERM).ok();
+    }
+    now + GRACE
 }
 
 fn prepare(service: Service, run_dir: &Path, now: Time) -> Result<Running, RunError> {
@@ -309,8 +334,9 @@ fn tell_good(program: &str, arguments: &[String]) -> Option<i32> {
     }
 }
 
-/// Takes what a service says of itself, and what it leaves with us.
-fn hear(one: &mut Running, now: Time) {
+/// Takes what a service says of itself, and what it leaves with us. `true`: all are to be started anew.
+fn hear(one: &mut Running, now: Time) -> bool {
+    let mut anew = false;
     let mut text = [0; 4096];
     // A service that says more than this at once is not listened to before the next turn.
     for _ in 0..64 {
@@ -319,7 +345,7 @@ fn hear(one: &mut Running, now: Time) {
         let mut parts = [IoSliceMut::new(&mut text)];
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
         let heard = recvmsg::<UnixAddr>(one.notify.as_raw_fd(), &mut parts, Some(&mut space), flags);
-        let Ok(heard) = heard else { return };
+        let Ok(heard) = heard else { return anew };
         let mut left = Vec::new();
         for message in heard.cmsgs().into_iter().flatten() {
             if let ControlMessageOwned::ScmRights(descriptors) = message {
@@ -339,12 +365,17 @@ fn hear(one: &mut Running, now: Time) {
                 }
                 "WATCHDOG=1" => one.watch.handle_watchdog(now),
                 "FDSTORE=1" => hold(one, name, left.drain(..)),
+                ANEW if one.service.may_start_all_anew => anew = true,
                 "FDSTOREREMOVE=1" => one.held.retain(|(held, _)| held != name),
                 _ => {}
             }
         }
     }
+    anew
 }
+
+/// What a service says that wants everything to be prepared and started anew; not one of sd_notify(3).
+const ANEW: &str = "X_KILN_ANEW=1";
 
 /// Keeps descriptors for the service's next life; by name, the newest counts.
 fn hold(one: &mut Running, name: &str, left: impl Iterator<Item = OwnedFd>) {

@@ -127,7 +127,7 @@ impl Library {
         &self.root
     }
 
-    pub(crate) fn manifest_path(&self, id: &Digest) -> PathBuf {
+    pub fn manifest_path(&self, id: &Digest) -> PathBuf {
         manifests::path(&self.root.join("images"), id)
     }
 
@@ -261,11 +261,11 @@ impl Library {
         Ok(listed)
     }
 
-    fn ids(&self) -> Result<Vec<Digest>, LibraryError> {
+    pub fn ids(&self) -> Result<Vec<Digest>, LibraryError> {
         manifests::ids(&self.root.join("images"))
     }
 
-    fn manifest(&self, id: &Digest) -> Result<Manifest, LibraryError> {
+    pub fn manifest(&self, id: &Digest) -> Result<Manifest, LibraryError> {
         manifests::read(&self.manifest_path(id), id).map(|(manifest, _)| manifest)
     }
 
@@ -347,6 +347,11 @@ impl Library {
             }
         }
         Ok(hurt)
+    }
+
+    /// Where the file of an extent is below the directory.
+    pub fn extent_name(digest: &Digest) -> PathBuf {
+        extent_path(Path::new(""), digest)
     }
 
     /// Whether an extent is what its digest says; `Err` says what it is instead.

@@ -50,6 +50,11 @@ pub(crate) fn let_go(name: &str) {
     tell(&format!("FDSTOREREMOVE=1\nFDNAME={name}"));
 }
 
+/// Asks for everything to be prepared and started anew: a supervisor of another make passes over it.
+pub fn anew() {
+    tell("X_KILN_ANEW=1");
+}
+
 fn tell(word: &str) {
     say(word, None);
 }

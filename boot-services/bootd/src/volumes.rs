@@ -92,6 +92,26 @@ impl Listed {
     }
 }
 
+/// A volume at one moment, in files that stay as they are.
+#[derive(Clone, Debug)]
+pub struct Still {
+    /// What is to be in its `volume.json`.
+    pub record: Vec<u8>,
+    /// The files of its layers, below the directory of volumes.
+    pub files: Vec<PathBuf>,
+    /// The image it stands on.
+    pub base: Option<Foundation>,
+}
+
+/// An image that a volume stands on.
+#[derive(Clone, Debug)]
+pub struct Foundation {
+    /// The file of its manifest, below the directory of volumes.
+    pub manifest: PathBuf,
+    /// Its extents, which are with the images.
+    pub extents: Vec<Digest>,
+}
+
 /// Damage that was found, and whom it hurts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hurt {
@@ -330,6 +350,34 @@ impl Volumes {
         }
         let _lock = self.lock()?;
         self.sweep_locked()
+    }
+
+    /// A volume as its snapshot holds it, for a copy elsewhere: nobody writes to these files while the snapshot is there.
+    ///
+    /// # Errors
+    /// One of the two is not there, or is damaged.
+    pub fn still(&self, id: &VolumeId, snapshot: &VolumeId) -> Result<Still, VolumesError> {
+        let found = |id: &VolumeId| self.record(id)?.ok_or_else(|| VolumesError::NotFound(id.clone()));
+        let (live, copy) = (found(id)?, found(snapshot)?);
+        let files = copy.layers.iter().flat_map(|layer| {
+            ["data", "map"].map(|name| Path::new(directory::LAYERS).join(layer.id.to_string()).join(name))
+        });
+        let files = files.collect();
+        let record = Record::new(live.size, live.source, copy.base, copy.layers);
+        let record =
+            record.encode().map_err(|e| VolumesError::io("write", &self.record_path(id))(e.into()))?;
+        let base = copy.base.map(|image| {
+            let path = manifests::path(Path::new(manifests::BASES), &image);
+            manifests::read(&self.0.root.join(&path), &image).map(|(manifest, _)| {
+                let extents = manifest.extents().iter().flatten().copied().collect();
+                Foundation { manifest: path, extents }
+            })
+        });
+        let base = base.transpose().map_err(|e| {
+            let image = copy.base.expect("only a volume with a base has one that cannot be read");
+            Self::library_error(&image)(e)
+        })?;
+        Ok(Still { record, files, base })
     }
 
     /// Reads every map and every extent that volumes stand on and gives what is damaged. What is in the

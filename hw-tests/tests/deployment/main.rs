@@ -2,6 +2,7 @@
 //! Takes root and Debian's packages (`hw-tests/setup`).
 #![allow(clippy::unwrap_used, reason = "a test's stage fails by panic, like the test")]
 
+mod backup;
 mod faults;
 mod job;
 mod kills;

@@ -82,6 +82,12 @@ impl<S: Store> Control<S> {
         self.volumes.values().map(|volume| self.volume_of(volume)).collect()
     }
 
+    /// The volumes that hold something: those that were asked for and not made yet are made anew anywhere.
+    pub fn made_volumes(&self) -> Vec<VolumeId> {
+        let made = self.volumes.values().filter(|volume| volume.made && !volume.gone);
+        made.map(|volume| volume.id.clone()).collect()
+    }
+
     /// One volume.
     pub fn volume_view(&self, volume: &VolumeId) -> Option<VolumeView> {
         self.volumes.get(volume).map(|volume| self.volume_of(volume))

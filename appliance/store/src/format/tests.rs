@@ -232,3 +232,32 @@ fn going_back_that_ends_at_any_step_can_be_gone_on_with_by_both() {
     });
     ended_everywhere(migrated, Format::CURRENT, |dir, _| expect_new(&open(dir, NEXT).unwrap(), 12));
 }
+
+#[test]
+fn an_exported_store_is_planted_elsewhere_and_numbered_on() {
+    let dir = old(12);
+    let exported = {
+        let sled = open(dir.path(), Format::CURRENT).unwrap();
+        sled.export(&|table, key| table == Table::Node && key == "n3").unwrap()
+    };
+    let elsewhere = tempfile::tempdir().unwrap();
+    let past = (CommitNumber(40), EventNumber(50));
+    let plant = |name: &str, octets: &[u8], format| {
+        Sled::plant(elsewhere.path().join(name), octets, past, options(format))
+    };
+    let mut sled = plant("same", &exported, Format::CURRENT).unwrap();
+    expect_old(&sled, 12);
+    assert_eq!(sled.get(Table::Node, "n3").unwrap(), None);
+    assert!(sled.get(Table::Node, "n4").unwrap().is_some());
+    let commit = sled.commit(Batch::new().event("\x01after")).unwrap();
+    assert_eq!((commit.number, commit.event(0)), (CommitNumber(41), Some(EventNumber(51))));
+    assert_eq!(setting(&plant("newer", &exported, NEXT).unwrap(), "new-number").unwrap(), "\x0112");
+
+    let of_newer = plant("newer-still", &exported, NEXT).unwrap().export(&|_, _| false).unwrap();
+    let error = plant("older", &of_newer, Format::CURRENT).err().unwrap();
+    assert!(matches!(error, StoreError::NewerFormat { format: 2, known: 1, .. }), "{error}");
+    let mut flipped = exported.clone();
+    flipped[200] ^= 1;
+    assert!(plant("flipped", &flipped, Format::CURRENT).err().unwrap().is_damage());
+    assert!(!elsewhere.path().join("flipped").exists());
+}

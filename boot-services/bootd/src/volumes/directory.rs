@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
-const LAYERS: &str = ".layers";
+pub(super) const LAYERS: &str = ".layers";
 
 /// Times that the lock of a volume is taken anew because it was removed and made again meanwhile.
 const TRIES: usize = 10;

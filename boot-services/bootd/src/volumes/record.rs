@@ -53,7 +53,7 @@ impl Record {
         Record { version: VERSION, size, source, base, layers }
     }
 
-    fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+    pub(super) fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
         let volume = serde_json::value::to_raw_value(self)?;
         let check = image::digest(volume.get().as_bytes());
         serde_json::to_vec(&Sealed { check, volume })

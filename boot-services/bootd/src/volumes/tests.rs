@@ -373,3 +373,34 @@ fn a_full_disk_is_said_and_a_volume_on_it_goes_on_when_there_is_room() {
     let told = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success() && told.contains("1 passed"), "{told}");
 }
+
+#[test]
+fn a_volume_that_stands_still_for_a_copy_is_copied_as_of_one_moment_and_its_copy_is_a_volume() {
+    let stage = Stage::new();
+    let volumes = &stage.volumes;
+    let (id, snapshot) = (stage.id("live"), stage.id("snapshot"));
+    volumes.create(&id, &VolumeSource::Blank, 1 << 20).unwrap();
+    let open = volumes.open(&id).unwrap();
+    open.write_at(4096, b"before").unwrap();
+    volumes.create(&snapshot, &VolumeSource::Volume(id.clone()), 1 << 20).unwrap();
+    let still = volumes.still(&id, &snapshot).unwrap();
+    open.write_at(4096, b"after!").unwrap();
+    open.flush().unwrap();
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    for path in &still.files {
+        let to = elsewhere.path().join(path);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(volumes.root().join(path), to).unwrap();
+    }
+    fs::create_dir_all(elsewhere.path().join("live")).unwrap();
+    fs::write(elsewhere.path().join("live/volume.json"), &still.record).unwrap();
+    let copied = Volumes::new(elsewhere.path(), Library::new(elsewhere.path().join("images")));
+    assert_eq!(copied.get(&id).unwrap().source, VolumeSource::Blank);
+    assert_eq!(copied.scrub(&mut |_| {}).unwrap(), []);
+    let mut found = [0; 6];
+    copied.open(&id).unwrap().read_at(4096, &mut found).unwrap();
+    assert_eq!(&found, b"before");
+    open.read_at(4096, &mut found).unwrap();
+    assert_eq!(&found, b"after!");
+}

@@ -1,0 +1,251 @@
+//! Backup and restore over HTTP, by a client that has the keys.
+#![cfg(test)]
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+use age::x25519::Identity;
+use api::{Api, Ask, Link, Places};
+use boot::Secret;
+use control::{Control, Site};
+use sansio::Time;
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::sync_channel;
+use store::{Options, Sled, Store, Table};
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+/// How often somebody was told to start all services anew.
+static ANEW: AtomicU32 = AtomicU32::new(0);
+
+struct Stage {
+    address: SocketAddr,
+    files: TempDir,
+}
+
+/// An appliance's API and control on a store of its own. Its threads end with the test's process.
+fn stage() -> Stage {
+    let files = tempfile::tempdir().unwrap();
+    let (asks, asked) = sync_channel::<Ask>(64);
+    let (newest, events) = watch::channel(0);
+    let path = files.path().join("store");
+    std::thread::spawn(move || {
+        let store = Box::new(Sled::open(path, Options::default()).unwrap()) as Box<dyn Store>;
+        let mut control = Control::open(store, Site::default(), [7; 32], Time::ZERO).unwrap();
+        for (turn, ask) in asked.into_iter().enumerate() {
+            ask(&mut control, Time::from_secs(turn as u64 + 1));
+            newest.send_replace(control.newest_event().0);
+        }
+    });
+    let at = |name: &str| files.path().join(name);
+    fs::write(at("token"), "the-token\n").unwrap();
+    fs::create_dir(at("restore")).unwrap();
+    let anew = || {
+        ANEW.fetch_add(1, Ordering::SeqCst);
+    };
+    let api = Api {
+        link: Link::new(asks, events),
+        token: Secret::new("the-token"),
+        images: at("images"),
+        volumes: at("volumes"),
+        drives: at("drives"),
+        bundles: at("bundles"),
+        most_image: 64 << 20,
+        backup: Places::new(at("token"), at("box.toml"), at("restore"), anew),
+    };
+    let (bound, told) = sync_channel(1);
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            bound.send(listener.local_addr().unwrap()).unwrap();
+            axum::serve(listener, api::router(api)).await.unwrap();
+        });
+    });
+    Stage { address: told.recv().unwrap(), files }
+}
+
+impl Stage {
+    fn call(&self, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+        let config = ureq::Agent::config_builder().http_status_as_error(false).build();
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.address))
+            .header("Authorization", "Bearer the-token")
+            .body(body.to_owned())
+            .unwrap();
+        let answer = ureq::Agent::from(config).run(request).unwrap();
+        let status = answer.status().as_u16();
+        let mut octets = Vec::new();
+        answer.into_body().into_reader().read_to_end(&mut octets).unwrap();
+        (status, octets)
+    }
+
+    fn json(&self, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
+        let (status, octets) = self.call(method, path, body);
+        (status, serde_json::from_slice(&octets).unwrap_or(Value::Null))
+    }
+
+    fn backup(&self, key: &Identity, images: bool) -> Vec<u8> {
+        let body = json!({ "recipient": key.to_public().to_string(), "images": images }).to_string();
+        let (status, octets) = self.call("POST", "/v1/appliance/backup", body.as_bytes());
+        assert_eq!(status, 200);
+        assert!(octets.starts_with(b"age-encryption.org/v1\n"));
+        octets
+    }
+
+    /// The same backup, encrypted to the key that this appliance gives.
+    fn sealed(&self, backup: &[u8], key: &Identity) -> Vec<u8> {
+        let (_, door) = self.json("GET", "/v1/appliance/restore", b"");
+        let to: age::x25519::Recipient = door["recipient"].as_str().unwrap().parse().unwrap();
+        age::encrypt(&to, &age::decrypt(key, backup).unwrap()).unwrap()
+    }
+
+    fn restore(&self, backup: &[u8], terms: &str) -> (u16, Value) {
+        self.json("PUT", &format!("/v1/appliance/restore{terms}"), backup)
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.files.path().join(path)
+    }
+
+    /// Nothing is ready to be taken, and nothing is left.
+    fn expect_nothing(&self) {
+        assert_eq!(fs::read_dir(self.at("restore")).unwrap().count(), 0);
+    }
+}
+
+fn said(answer: &Value) -> &str {
+    answer["error"]["text"].as_str().unwrap_or_else(|| panic!("no error text in {answer}"))
+}
+
+/// A stage with a network, an image of three extents and a configuration.
+fn filled() -> Stage {
+    let stage = stage();
+    let network = json!({ "purpose": "provisioning", "vlan": 100, "subnet": "10.7.0.1/24" }).to_string();
+    assert_eq!(stage.call("PUT", "/v1/networks/prov", network.as_bytes()).0, 201);
+    let image: Vec<u8> = (0..3u32 << 18).flat_map(|at| (at / 99).to_le_bytes()).collect();
+    assert_eq!(stage.call("PUT", "/v1/images/web", &image).0, 201);
+    fs::write(stage.at("box.toml"), "[uplink]\n").unwrap();
+    stage
+}
+
+#[test]
+fn a_backup_is_unpacked_elsewhere_with_all_that_was_in_it() {
+    let (from, to) = (filled(), stage());
+    let key = Identity::generate();
+    let backup = from.backup(&key, true);
+    let told = ANEW.load(Ordering::SeqCst);
+    let (status, answer) = to.restore(&to.sealed(&backup, &key), "?configuration=true");
+    assert_eq!(status, 202, "{answer}");
+    assert_eq!((&answer["images"], &answer["configuration"]), (&json!(true), &json!(true)));
+    while ANEW.load(Ordering::SeqCst) == told {
+        std::thread::yield_now();
+    }
+
+    let ready = |part: &str| to.at("restore/ready").join(part);
+    let store = Sled::open(ready("store"), Options::default()).unwrap();
+    assert!(store.get(Table::Network, "prov").unwrap().is_some());
+    assert!(store.get(Table::Image, "web").unwrap().is_some());
+    assert_eq!(fs::read(ready("token")).unwrap(), b"the-token\n");
+    assert_eq!(fs::read(ready("kiln.toml")).unwrap(), b"[uplink]\n");
+    let library = bootd::library::Library::new(ready("images"));
+    assert_eq!(library.ids().unwrap().len(), 1);
+    assert!(library.scrub(&mut |_| {}).unwrap().is_empty());
+    assert!(!to.at("restore/incoming").exists());
+}
+
+#[test]
+fn the_boxs_configuration_and_the_images_are_left_out_when_told_so() {
+    let (from, to) = (filled(), stage());
+    let key = Identity::generate();
+    let backup = from.backup(&key, false);
+    assert!(backup.len() < 100_000, "{} octets", backup.len());
+    let (status, answer) = to.restore(&to.sealed(&backup, &key), "");
+    assert_eq!((status, &answer["images"]), (202, &json!(false)), "{answer}");
+    let ready = to.at("restore/ready");
+    assert!(ready.join("more-images").exists() && !ready.join("images").exists());
+    assert!(!ready.join("kiln.toml").exists());
+}
+
+#[test]
+fn what_is_there_is_replaced_only_when_told_so() {
+    let stage = filled();
+    let key = Identity::generate();
+    let sealed = stage.sealed(&stage.backup(&key, true), &key);
+    assert_eq!(stage.json("GET", "/v1/appliance/restore", b"").1["empty"], json!(false));
+    let (status, answer) = stage.restore(&sealed, "");
+    assert_eq!(status, 409);
+    assert!(said(&answer).contains("--replace"), "{answer}");
+    stage.expect_nothing();
+    assert_eq!(stage.restore(&sealed, "?replace=true").0, 202);
+}
+
+#[test]
+fn what_is_cut_flipped_or_for_another_key_changes_nothing_and_is_said() {
+    let (from, to) = (filled(), stage());
+    let key = Identity::generate();
+    let sealed = to.sealed(&from.backup(&key, true), &key);
+    let chunk = 64 * 1024 + 16;
+    for at in [0, 100, sealed.len() / 2, sealed.len() - sealed.len() % chunk, sealed.len() - 1] {
+        let (status, answer) = to.restore(&sealed[..at], "");
+        assert_eq!(status, 400, "cut at {at}: {answer}");
+        to.expect_nothing();
+    }
+    // One that ends where a piece of the encryption does.
+    let header = sealed.windows(4).position(|four| four == b"\n---").unwrap() + 4;
+    let payload = header + sealed[header..].iter().position(|octet| *octet == b'\n').unwrap() + 1 + 16;
+    let (status, answer) = to.restore(&sealed[..payload + 2 * chunk], "");
+    assert_eq!(status, 400);
+    assert!(said(&answer).contains("cut off"), "{answer}");
+
+    for at in [payload + 5, sealed.len() / 2, sealed.len() - 1] {
+        let mut flipped = sealed.clone();
+        flipped[at] ^= 1;
+        let (status, answer) = to.restore(&flipped, "");
+        assert_eq!(status, 400, "flipped at {at}: {answer}");
+        assert!(said(&answer).contains("damaged"), "flipped at {at}: {answer}");
+        to.expect_nothing();
+    }
+    let strange = age::encrypt(&Identity::generate().to_public(), b"kiln backup 1\n").unwrap();
+    let (status, answer) = to.restore(&strange, "");
+    assert_eq!(status, 409);
+    assert!(said(&answer).contains("another key"), "{answer}");
+    let (status, answer) = to.restore(b"no backup at all", "");
+    assert_eq!(status, 400, "{answer}");
+    to.expect_nothing();
+    // And the whole one is taken.
+    assert_eq!(to.restore(&sealed, "").0, 202);
+}
+
+#[test]
+fn a_client_that_goes_away_leaves_nothing_behind() {
+    let (from, to) = (filled(), stage());
+    let key = Identity::generate();
+    let sealed = to.sealed(&from.backup(&key, true), &key);
+    let mut half = std::net::TcpStream::connect(to.address).unwrap();
+    let head = format!(
+        "PUT /v1/appliance/restore HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer the-token\r\nContent-Length: {}\r\n\r\n",
+        sealed.len()
+    );
+    half.write_all(head.as_bytes()).unwrap();
+    half.write_all(&sealed[..sealed.len() / 2]).unwrap();
+    drop(half);
+    // The next is refused while the first is being given up, and taken then.
+    assert!((0..1000).any(|_| to.restore(&sealed, "").0 == 202));
+    assert!(!to.at("restore/incoming").exists());
+}
+
+#[test]
+fn a_recipient_that_is_none_is_refused() {
+    let stage = stage();
+    for recipient in ["", "age1", "age1qqqq", "ssh-ed25519 AAAA"] {
+        let body = json!({ "recipient": recipient }).to_string();
+        let (status, answer) = stage.json("POST", "/v1/appliance/backup", body.as_bytes());
+        assert_eq!(status, 400);
+        assert!(said(&answer).contains("no age recipient"), "{answer}");
+    }
+}
