@@ -7,7 +7,17 @@ use std::net::Ipv4Addr;
 
 const README: &str = include_str!("../../../rootfs/README.md");
 /// capabilities(7), by their bits.
-const CAPABILITIES: [(&str, u32); 3] = [("NET_BIND_SERVICE", 10), ("NET_RAW", 13), ("SYS_TIME", 25)];
+const CAPABILITIES: [(&str, u32); 9] = [
+    ("CHOWN", 0),
+    ("DAC_OVERRIDE", 1),
+    ("FOWNER", 3),
+    ("KILL", 5),
+    ("NET_BIND_SERVICE", 10),
+    ("NET_RAW", 13),
+    ("SYS_ADMIN", 21),
+    ("SYS_TIME", 25),
+    ("LEASE", 28),
+];
 const GROUP: &str = "64700";
 
 /// The rows of the table below a heading, by their columns' names.
@@ -77,7 +87,8 @@ fn processes(shell: &Shell) -> Vec<Process> {
 
 /// What a row says of a process, and what the process is, as lines that can be compared.
 fn written(row: &BTreeMap<&str, &str>, is_helper: bool, all: u64) -> Vec<String> {
-    let is_root = row["user"] == "0";
+    // Root with all that root may; `host` is root and gives up what it does not need.
+    let is_root = row["capabilities"] == "all";
     let mask = match row["capabilities"] {
         "all" => all,
         "none" => 0,
