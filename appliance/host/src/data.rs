@@ -39,6 +39,8 @@ const ERASED: &str = "data-erased";
 const MARK: &str = ".reset";
 /// So much is emptied between two words of how far it is.
 const STRIDE: u64 = 256 << 20;
+/// Octets that are held back at most.
+const ROOM: u64 = 32 << 20;
 /// A smaller one is of no use.
 const LEAST: u64 = 64 << 20;
 /// With less left, this is said.
@@ -100,7 +102,7 @@ pub fn bring_up(disk: Option<&Path>, place: &Path, wish: &Wish<'_>) -> Data {
         Ok((device, how)) => {
             let trouble = (how == How::ReadOnly).then(|| {
                 format!(
-                    "the data partition {} can only be read, and nothing new is kept: its disk is write-protected or is dying; save what is on it and change the disk",
+                    "the data partition {} can only be read, and what is new is lost at the next restart: its disk is write-protected or is dying; save what is on it and change the disk",
                     device.display()
                 )
             });
@@ -132,6 +134,70 @@ fn mount_partition(disk: &Path, place: &Path, wish: &Wish<'_>) -> Result<(PathBu
     umount2(place, MntFlags::empty()).context("the data partition that is to be emptied is in use")?;
     let (device, how) = partition(disk, &Wish { reset: true, ..*wish })?;
     Ok((device.clone(), mount_checked(&device, how, place)?))
+}
+
+/// Holds room back for a box that was filled, so that not everything on it fails at once.
+/// Where there is none left it is given back; where there is plenty again, it is taken again.
+///
+/// # Errors
+/// The file system's.
+pub fn hold_room(place: &Path) -> Result<()> {
+    let ballast = place.join("host/ballast");
+    let found = statvfs(place)?;
+    let (size, free) =
+        (found.blocks() * found.fragment_size(), found.blocks_available() * found.fragment_size());
+    let room = ROOM.min(size / 16);
+    if free < room / 2 {
+        if fs::remove_file(&ballast).is_ok() {
+            say(&format!("the data partition is full: {} MiB that were held back are free now", room >> 20));
+        }
+        return Ok(());
+    }
+    if free < 4 * room || fs::metadata(&ballast).is_ok_and(|there| there.len() == room) {
+        return Ok(());
+    }
+    fs::create_dir_all(place.join("host"))?;
+    let file = File::create(&ballast)?;
+    let length = i64::try_from(room).context("more than there is")?;
+    nix::fcntl::fallocate(&file, nix::fcntl::FallocateFlags::empty(), 0, length)?;
+    file.sync_all()?;
+    Ok(())
+}
+
+/// Whether all that was written to an ext4 file system is where it belongs: what is still in its journal is not seen
+/// where it can only be read.
+///
+/// # Errors
+/// The device's.
+pub fn is_settled(device: &Path) -> Result<bool> {
+    // struct ext4_super_block: s_feature_incompat at 0x60, of which EXT4_FEATURE_INCOMPAT_RECOVER.
+    const RECOVER: u32 = 0x4;
+    let mut octets = [0; 4];
+    let read = File::open(device).and_then(|file| file.read_exact_at(&mut octets, 1024 + 0x60));
+    read.with_context(|| format!("{} cannot be read", device.display()))?;
+    Ok(u32::from_le_bytes(octets) & RECOVER == 0)
+}
+
+/// Lays memory over what can only be read, so that the services find what is there and go on with it: what they
+/// change is lost at the next start. `scratch` is where the memory is mounted.
+///
+/// # Errors
+/// The kernel's: then nothing can be changed.
+pub fn cover(place: &Path, scratch: &Path) -> Result<()> {
+    let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    fs::create_dir_all(scratch).with_context(|| format!("{} cannot be made", scratch.display()))?;
+    mount(Some("tmpfs"), scratch, Some("tmpfs"), flags, Some("mode=0700"))
+        .context("no memory to lay over it")?;
+    let [upper, work] = ["upper", "work"].map(|name| scratch.join(name));
+    for folder in [&upper, &work] {
+        fs::create_dir(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    }
+    let meta = fs::metadata(place).with_context(|| format!("{} is not there", place.display()))?;
+    fs::set_permissions(&upper, meta.permissions())?;
+    let options =
+        format!("lowerdir={},upperdir={},workdir={}", place.display(), upper.display(), work.display());
+    mount(Some("overlay"), place, Some("overlay"), flags, Some(options.as_str()))
+        .context("memory cannot be laid over it")
 }
 
 /// What is at `place` already, from an earlier start; nothing: nothing is.

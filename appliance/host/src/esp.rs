@@ -3,6 +3,7 @@
 use crate::{grubenv::Block, slot::Disk};
 use anyhow::{Context as _, Result};
 use nix::{
+    errno::Errno,
     fcntl::{Flock, FlockArg},
     mount::{MntFlags, MsFlags, mount, umount2},
 };
@@ -33,6 +34,7 @@ pub enum Did {
 /// The ESP, mounted until this is dropped. One process has it at a time; the others wait.
 pub struct Esp {
     _lock: Flock<File>,
+    can_write: bool,
 }
 
 impl Esp {
@@ -49,14 +51,25 @@ impl Esp {
         // One who was ended in the middle left it.
         let _ = umount2(PLACE, MntFlags::MNT_DETACH);
         let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_SYNCHRONOUS;
-        mount(Some(&device), PLACE, Some("vfat"), flags, Some("umask=077"))
-            .with_context(|| format!("the ESP {} cannot be mounted", device.display()))?;
-        Ok(Esp { _lock: lock })
+        let there = |flags| mount(Some(&device), PLACE, Some("vfat"), flags, Some("umask=077"));
+        let can_write = match there(flags) {
+            // A disk that is write-protected: the boot loader could count nothing on it either.
+            Err(Errno::EACCES | Errno::EROFS) => there(flags | MsFlags::MS_RDONLY).map(|()| false),
+            done => done.map(|()| true),
+        };
+        let can_write =
+            can_write.with_context(|| format!("the ESP {} cannot be mounted", device.display()))?;
+        Ok(Esp { _lock: lock, can_write })
     }
 
     /// Where it is mounted.
     pub fn root(&self) -> &Path {
         Path::new(PLACE)
+    }
+
+    /// Whether its disk takes writes, and a boot loader that counts is on it.
+    pub fn counts(&self) -> bool {
+        self.can_write && self.grubenv().exists()
     }
 
     /// The file that GRUB keeps its variables in.

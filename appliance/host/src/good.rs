@@ -48,7 +48,7 @@ pub fn running() -> Result<(Slot, Place)> {
 pub fn good() -> Result<(Slot, Did)> {
     let (slot, place) = running()?;
     let esp = Esp::on(&place.disk)?;
-    if !esp.grubenv().exists() {
+    if !esp.counts() {
         return Ok((slot, Did::Already));
     }
     let was_on_trial = trial::on_trial(&esp::variables(&esp.grubenv())?) == Some(slot);

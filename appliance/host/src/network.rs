@@ -156,10 +156,12 @@ fn ask_for_lease(troubles: &mut Vec<String>) {
         Err(e) => troubles.push(format!("udhcpc cannot be run: {e}")),
     }
     if lease().is_none() {
-        let text = "no DHCP server answers on the uplink: look at its cable, or give it an address";
-        troubles.push(text.to_owned());
+        troubles.push(format!("{NO_LEASE}: look at its cable, or give it an address"));
     }
 }
+
+/// What the trouble begins with that a lease ends.
+pub const NO_LEASE: &str = "no DHCP server answers on the uplink";
 
 /// The lease that there is.
 pub fn lease() -> Option<Lease> {

@@ -149,18 +149,18 @@ pub fn search(
     modules: Option<&mut Modules>,
 ) -> (Option<Found>, Configuration, Vec<String>) {
     let kept = Found::read(data.join(NAME));
-    let mut last = Found::read(data.join(LAST));
-    let mut from_spare = false;
-    if kept.is_none() && last.is_none() {
-        last = disk.and_then(spare);
-        from_spare = last.is_some();
-    }
+    let last = Found::read(data.join(LAST));
+    let is_lost = kept.is_none() && last.is_none();
     let is_good = |found: &Option<Found>| found.as_ref().is_some_and(|found| found.config.is_ok());
     let is_urgent = !is_good(&kept) && !is_good(&last);
     let medium = medium(is_urgent, modules);
     let Choice { found, is_new, refused } = choose(kept, last, medium);
     let mut troubles = Vec::new();
-    if from_spare && found.is_some() && !is_new {
+    let is_none = found.is_none();
+    // A medium knows the token, so it comes first.
+    let spare = || disk.filter(|_| is_lost).and_then(spare).filter(|spare| spare.config.is_ok());
+    let found = found.or_else(spare);
+    if is_none && found.is_some() {
         let text = "the data partition has no configuration; the copy beside the boot loader is in force, without its token";
         say(text);
         troubles.push(text.to_owned());
@@ -193,6 +193,10 @@ pub fn search(
 /// What is on a medium with the label.
 fn medium(is_urgent: bool, mut modules: Option<&mut Modules>) -> Option<Found> {
     let uevents = Uevents::open().ok();
+    // What came since the devices were looked at told nobody.
+    if let Some(modules) = modules.as_deref_mut().filter(|_| is_urgent) {
+        modules.cold_plug();
+    }
     let mut waiting = Waiting::new("a medium with a configuration", STICK);
     loop {
         if let Some(found) = labelled().and_then(|device| read(&device)) {

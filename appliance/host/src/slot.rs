@@ -79,6 +79,11 @@ pub fn find(guid: Uuid) -> Option<Place> {
     None
 }
 
+/// The disks that have such a partition: more than one when two were flashed with the same image.
+pub fn twins(guid: Uuid) -> Vec<PathBuf> {
+    disks().into_iter().map(|disk| disk.device()).filter(|disk| table_with(disk, guid).is_some()).collect()
+}
+
 /// A power cut while the partition table was written leaves its copy at the disk's end whole; Linux looks
 /// only at the first. Puts it back where the copy has the partition; returns the disk.
 pub fn mend(guid: Uuid) -> Option<Result<PathBuf>> {

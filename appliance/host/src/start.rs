@@ -25,6 +25,10 @@ use std::{fs, net::SocketAddrV4, path::Path, thread, time::Duration};
 
 const DATA: &str = "/data";
 const RUN: &str = "/run/kiln";
+/// What the trouble begins with that a lease ends.
+const UNADDRESSED: &str = "the uplink has no address";
+/// Memory over data that can only be read.
+const COVER: &str = "/run/kiln/cover";
 /// On the kernel's command line: everything that the box knows is to go.
 const RESET: &str = "kiln.reset";
 /// Services have five seconds to end by themselves.
@@ -58,6 +62,14 @@ pub fn start() {
     let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let named = Named::read(&cmdline);
     let place = named.as_ref().ok().and_then(|named| slot::find(named.root));
+    let twins = named.as_ref().map(|named| slot::twins(named.root)).unwrap_or_default();
+    if twins.len() > 1 {
+        let twins: Vec<String> = twins.iter().map(|disk| disk.display().to_string()).collect();
+        report.troubles.push(format!(
+            "the disks {} hold the same image, and the box may start from one and keep its data on another: take one out, or zero its first and last MiB",
+            twins.join(" and ")
+        ));
+    }
     report.version = release.version;
     report.secure_boot = secure_boot();
     report.slot = named.ok().map(|named| named.slot);
@@ -68,6 +80,17 @@ pub fn start() {
     };
     let data = data::there(Path::new(DATA)).unwrap_or_else(|| data::bring_up(disk, Path::new(DATA), &wish));
     report.troubles.extend(data.trouble.clone());
+    if data.how == data::How::ReadOnly
+        && let Err(e) = cover(data.device.as_deref())
+    {
+        report.troubles.push(format!("the services cannot write, and those that must do not start: {e:#}"));
+    }
+    if data.device.is_some()
+        && data.how != data::How::ReadOnly
+        && let Err(e) = data::hold_room(Path::new(DATA))
+    {
+        report.troubles.push(format!("no room is held back on the data partition: {e:#}"));
+    }
     report.data = Some(data);
     let (found, configuration, troubles) = search::search(Path::new(DATA), disk, modules.as_mut());
     report.configuration = configuration;
@@ -119,7 +142,7 @@ pub fn start() {
     report.troubles.extend(troubles);
     if config.is_some() && api.ip().is_loopback() {
         report.troubles.push(format!(
-            "the uplink has no address: the API listens on {api}, for the box alone; see to the uplink's card and cable, and start the box again"
+            "{UNADDRESSED}: the API listens on {api}, for the box alone; see to the uplink's card and cable, and start the box again"
         ));
     }
     if let Err(e) = configure(config.as_ref(), api, report.watchdog.as_deref()) {
@@ -131,6 +154,14 @@ pub fn start() {
         say(&format!("{}: {e:#}", report::FILE));
     }
     write(&format!("\n{}\n", report.text()));
+}
+
+/// Lets the services go on with data that can only be read, if that is all there is of it.
+fn cover(device: Option<&Path>) -> Result<()> {
+    let is_settled = device.is_some_and(|device| data::is_settled(device).unwrap_or(false));
+    // Going on from an older state would be worse than not going on.
+    anyhow::ensure!(is_settled, "its newest changes are in its journal, which cannot be put in place");
+    data::cover(Path::new(DATA), Path::new(COVER))
 }
 
 /// Places that the read-only root lacks.
@@ -255,6 +286,16 @@ pub fn leased(event: &str) -> Result<()> {
         if shell.is_some() {
             ssh::again();
         }
+        // A lease that came late: what the console's page said of it is over.
+        let mut report = Report::read()?;
+        report.ssh = shell;
+        report.api = Some(api.to_string());
+        report.interfaces = network::interfaces().unwrap_or_default();
+        report
+            .troubles
+            .retain(|there| ![UNADDRESSED, network::NO_LEASE].iter().any(|it| there.starts_with(it)));
+        report.tell()?;
+        write(&format!("\n{}\n", report.text()));
     }
     Ok(())
 }

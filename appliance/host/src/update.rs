@@ -241,7 +241,7 @@ pub fn look() -> Result<BoxFact> {
         slot: running,
         slots: slots.collect(),
         // A certificate to hold bundles against, and a boot loader that knows of two slots.
-        updatable: Path::new(KEYRING).exists() && esp.grubenv().exists(),
+        updatable: Path::new(KEYRING).exists() && esp.counts(),
         troubles: Report::read().map(|report| report.troubles).unwrap_or_default(),
     })
 }

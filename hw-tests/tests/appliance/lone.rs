@@ -17,6 +17,8 @@ pub(super) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start<'a> {
     Bios,
+    /// BIOS, from a disk that is write-protected.
+    Protected,
     /// BIOS, every write to the disk in this log.
     Logged(&'a Path),
     /// UEFI with Secure Boot, its variables in `vars.fd` of the folder: made, in setup mode, unless they are there.
@@ -32,10 +34,16 @@ pub(super) struct Lone {
 
 /// Flashes an image on a disk of 2 GiB, with a stick beside it that has a configuration.
 pub(super) fn flash(image: &Path, folder: &Path) -> PathBuf {
+    flash_on(2 << 30, image, folder)
+}
+
+/// The same on a disk of so many octets; fewer than the image has: of as many as that.
+pub(super) fn flash_on(size: u64, image: &Path, folder: &Path) -> PathBuf {
     fs::create_dir_all(folder).unwrap();
     let disk = folder.join("disk.img");
     copy(image, &disk);
-    File::options().write(true).open(&disk).unwrap().set_len(2 << 30).unwrap();
+    let open = File::options().write(true).open(&disk).unwrap();
+    open.set_len(open.metadata().unwrap().len().max(size)).unwrap();
     let stick = folder.join("stick.img");
     File::create(&stick).unwrap().set_len(4 << 20).unwrap();
     good(Command::new("mkfs.vfat").args(["-n", "KILN-CONFIG"]).arg(&stick));
@@ -86,9 +94,10 @@ impl Lone {
             qemu.args(["-machine", "pc,graphics=off"]);
         }
         let (disk, here) = (disk.display(), folder.display());
-        let file = format!("driver=file,filename={disk},node-name=file,discard=unmap");
+        let only = if from == Start::Protected { ",read-only=on" } else { "" };
+        let file = format!("driver=file,filename={disk},node-name=file,discard=unmap{only}");
         qemu.arg("-blockdev").arg(file);
-        qemu.arg("-blockdev").arg("driver=raw,file=file,node-name=raw");
+        qemu.arg("-blockdev").arg(format!("driver=raw,file=file,node-name=raw{only}"));
         if let Start::Logged(log) = from {
             File::create(log).unwrap();
             qemu.arg("-blockdev").arg(format!("driver=file,filename={},node-name=log", log.display()));

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod cut;
+mod data;
 mod figures;
 mod lone;
 mod menu;

@@ -27,7 +27,8 @@ const DAYS: &str = "10950";
 const LOADER: &str = "timeout 0\neditor no\nauto-entries no\nauto-firmware no\nsecure-boot-enroll force\n";
 /// Sections of a unified kernel image begin at such a multiple.
 const ALIGNED: u64 = 4096;
-const MACHINE: [&str; 2] = ["console=tty0 console=ttyS0,115200 quiet panic=10", "lockdown=integrity"];
+const MACHINE: [&str; 2] =
+    ["console=tty0 console=ttyS0,115200 quiet panic=10", "lockdown=integrity module.sig_enforce=1"];
 
 /// The owner's keys, in a folder: `PK`, `KEK` and `db`, each with `.key` and `.crt` in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
