@@ -19,7 +19,7 @@ use hw_tests::artifact::cpio::Archive;
 #[derive(Parser)]
 #[command(name = "hw-tests/image")]
 struct Arguments {
-    /// Where the three files go [default: target/image]
+    /// Where the files go [default: target/image]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// The folder with the programs applianced, bootd, kiln, agent and host [default: Cargo's, beside this one]
