@@ -48,7 +48,8 @@ impl Modules {
         let text = |file| fs::read_to_string(directory.join(file)).unwrap_or_default();
         let index =
             Index::parse(&dep, &text("modules.alias"), &text("modules.softdep"), &text("modules.builtin"));
-        Ok(Modules { directory, wanted: Wanted::new(index) })
+        let there = fs::read_to_string("/proc/modules").unwrap_or_default();
+        Ok(Modules { directory, wanted: Wanted::new(index).beside(&there) })
     }
 
     /// Loads a module by name or alias, with all it needs; returns how many files there were to load.

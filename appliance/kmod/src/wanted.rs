@@ -26,6 +26,17 @@ impl Wanted {
         Wanted { index, loaded: BTreeSet::new(), served: BTreeSet::new() }
     }
 
+    /// Those that the kernel has, by the text of `/proc/modules`, need no loading: to find that out from the file costs
+    /// the kernel as much as loading it.
+    #[must_use]
+    pub fn beside(mut self, proc_modules: &str) -> Wanted {
+        // proc(5): name, size, users, who they are, state, address.
+        let words = proc_modules.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let live = words.filter(|words| words.get(4) == Some(&"Live"));
+        self.loaded.extend(live.map(|words| words[0].to_owned()));
+        self
+    }
+
     /// How many modules there are.
     pub fn known(&self) -> usize {
         self.index.known()
