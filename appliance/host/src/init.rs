@@ -4,6 +4,7 @@ use crate::{
     clock,
     console::{Waiting, say},
     modules::{Modules, Uevents},
+    moments::mark,
     slot::{self, Named, Place},
     verity::Verity,
 };
@@ -38,6 +39,7 @@ const INIT: &str = "/sbin/init";
 pub fn run() -> ! {
     let failed = mounts();
     open_console();
+    mark("kernel");
     panic::set_hook(Box::new(|info| give_up(&info.to_string())));
     for (place, error) in failed {
         say(&format!("{place} is not mounted: {}", error.desc()));
@@ -69,6 +71,7 @@ fn boot() -> Result<Infallible> {
         }
         modules.cold_plug();
     }
+    mark("drivers");
     let place = find(&named, &uevents, modules.as_mut())?;
     let seal = slot::seal(&place, &named)?;
     let verity = Verity::open(&seal, &place.number)?;
@@ -79,6 +82,7 @@ fn boot() -> Result<Infallible> {
         return Err(e.context(format!("slot {} on {} is damaged", named.slot, place.device.display())));
     }
     verity.restart_on_damage(&seal, &place.number)?;
+    mark("slot");
     say(&format!("slot {}, version {}, on {}", named.slot, seal.version, place.device.display()));
     switch()
 }

@@ -27,6 +27,7 @@ pub mod init;
 pub mod links;
 pub mod menu;
 pub mod modules;
+pub mod moments;
 pub mod network;
 pub mod report;
 pub mod rtnl;

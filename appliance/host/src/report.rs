@@ -4,6 +4,7 @@ use crate::{
     config::Fault,
     data::{Data, keep},
     links::Link,
+    moments::Moments,
     ssh::Shell,
     time::Source,
 };
@@ -40,6 +41,9 @@ pub struct Report {
     pub time: Option<Source>,
     /// What restarts a box that hangs; none: nothing.
     pub watchdog: Option<PathBuf>,
+    /// What it took to come up.
+    #[serde(default)]
+    pub moments: Moments,
     /// The interfaces.
     pub interfaces: Vec<Interface>,
     /// What is wrong, each with what to do.
@@ -97,6 +101,9 @@ impl Report {
         }
         if let Some(at_start) = self.time {
             line(format!("  time      {}", at_start.words()));
+        }
+        if !self.moments.is_empty() {
+            line(format!("  came up   {}", self.moments));
         }
         for trouble in &self.troubles {
             line(format!("  WRONG     {trouble}"));

@@ -6,6 +6,7 @@ use crate::{
     console::{say, write},
     data,
     modules::Modules,
+    moments::{Moments, mark},
     network::{self, Lease},
     report::{self, Report},
     search, services,
@@ -39,6 +40,7 @@ const IN_FORCE: &str = "/run/kiln/configuration.toml";
 /// Brings up what the services need. Whatever fails is said, and the rest is done.
 pub fn start() {
     let mut report = Report::default();
+    mark("init");
     ready(&mut report);
     let release = Release::read();
     let (time, trouble) = time::not_before(release.built);
@@ -53,6 +55,7 @@ pub fn start() {
         }
         modules.cold_plug();
     }
+    mark("devices");
     report.watchdog = watchdog::bring_up(modules.as_mut());
     if report.watchdog.is_none() {
         report
@@ -74,6 +77,7 @@ pub fn start() {
     report.secure_boot = secure_boot();
     report.slot = named.ok().map(|named| named.slot);
     let disk = place.as_ref().map(|place| place.disk.as_path());
+    mark("the box");
     let wish = data::Wish {
         reset: cmdline.split_whitespace().any(|word| word == RESET),
         forget: &search::forget_spare,
@@ -92,10 +96,13 @@ pub fn start() {
         report.troubles.push(format!("no room is held back on the data partition: {e:#}"));
     }
     report.data = Some(data);
+    mark("data");
     let (found, configuration, troubles) = search::search(Path::new(DATA), disk, modules.as_mut());
     report.configuration = configuration;
     report.troubles.extend(troubles);
+    mark("configuration");
     report.troubles.extend(network::shut_ways());
+    mark("rules");
     let config = found.and_then(|found| {
         if let Err(e) = data::keep(Path::new(IN_FORCE), found.text.as_bytes(), 0o600) {
             report.troubles.push(format!("{IN_FORCE} cannot be written: {e}"));
@@ -126,12 +133,14 @@ pub fn start() {
         }
         None => network::light_up(),
     }
+    mark("network");
     let there = network::own_addresses().unwrap_or_default();
     let uplink = services::uplink(config.as_ref(), network::lease().map(|lease| lease.address), &there);
     let api = services::api(config.as_ref(), uplink);
     let (shell, troubles) =
         ssh::prepare(config.as_ref().and_then(|config| config.ssh.as_ref()), uplink, Path::new(DATA));
     report.ssh = shell;
+    mark("ssh");
     let servers = config.as_ref().map_or(&[][..], |config| &config.uplink.ntp);
     if !servers.is_empty() && uplink.is_some() {
         match time::ask(servers) {
@@ -139,6 +148,7 @@ pub fn start() {
             Err(trouble) => report.troubles.push(trouble),
         }
     }
+    mark("time");
     report.troubles.extend(troubles);
     if config.is_some() && api.ip().is_loopback() {
         report.troubles.push(format!(
@@ -150,6 +160,8 @@ pub fn start() {
     }
     report.api = Some(api.to_string());
     report.interfaces = network::interfaces().unwrap_or_default();
+    mark("the rest");
+    report.moments = Moments::read();
     if let Err(e) = report.tell() {
         say(&format!("{}: {e:#}", report::FILE));
     }
