@@ -1,4 +1,4 @@
-use super::{MODULES, listed};
+use super::{MODULES, listed, renamed};
 
 #[test]
 fn a_line_names_a_module_and_whether_it_is_always_loaded() {
@@ -13,4 +13,14 @@ fn the_list_names_no_module_twice() {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), count);
+}
+
+#[test]
+fn the_index_names_unpacked_modules_as_they_are() {
+    let dep = "kernel/a.ko.xz: kernel/b.ko.xz kernel/c.ko.xz\nkernel/b.ko.xz:\nkernel/c.ko.xz:\n";
+    let plain = ["kernel/b.ko.xz".to_owned()].into();
+    assert_eq!(
+        renamed(dep, &plain),
+        "kernel/a.ko.xz: kernel/b.ko kernel/c.ko.xz\nkernel/b.ko:\nkernel/c.ko.xz:\n"
+    );
 }
