@@ -5,7 +5,7 @@ use super::{
     process::Process, wait,
 };
 use anyhow::{Result, ensure};
-use std::{fs, net::UdpSocket, path::Path, process::Command, time::Duration};
+use std::{fs, net::Ipv4Addr, path::Path, process::Command, time::Duration};
 
 /// Starts the BMC of a node, whose chassis is `chassis control` on the node's directory.
 pub(super) fn start(
@@ -26,14 +26,19 @@ pub(super) fn start(
     sim.arg("-c").arg(configuration).arg("-f").arg(commands).arg("-s").arg(directory.join("bmc")).arg("-n");
     let process = footprint.start(&name, inside, &mut sim)?;
     let log = footprint.log(&name);
-    let (address, port) = (node.bmc.address, node.bmc.port);
-    // Its port is its own once ours can no longer be bound.
+    let place = in_list(node.bmc.address, node.bmc.port);
     wait::until(Duration::from_secs(10), &format!("the BMC of {}", node.name), || {
         ensure!(process.runs(), "the BMC of {} ended: {}", node.name, last_line(&log));
-        let free = inside.inside(|| UdpSocket::bind((address, port)).is_ok())?;
-        Ok((!free).then_some(()))
+        // Not by binding it: the simulator may want it just then, and gives up.
+        let bound = inside.inside(|| fs::read_to_string("/proc/thread-self/net/udp"))??;
+        Ok(bound.lines().any(|line| line.split_whitespace().nth(1) == Some(&place)).then_some(()))
     })?;
     Ok(process)
+}
+
+/// An address and a port as proc(5) writes them, in the machine's order.
+fn in_list(address: Ipv4Addr, port: u16) -> String {
+    format!("{:08X}:{port:04X}", u32::from_ne_bytes(address.octets()))
 }
 
 fn lan(node: &Node, serial_port: u16, chassis: &Path, directory: &Path) -> String {
