@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use bootd::library::Modest;
 use control::{ApplianceView, Intent};
 use serde::Deserialize;
 use std::io::{self, Read as _};
@@ -114,13 +115,14 @@ async fn keep(body: Body, file: &Path) -> Result<(), Failed> {
 fn write(upload: Upload, file: &Path) -> io::Result<()> {
     let part = file.with_extension("part");
     let mut options = std::fs::OpenOptions::new();
-    let mut open = options.write(true).create(true).truncate(true).mode(0o640).open(&part)?;
-    let done = io::copy(&mut upload.take(MOST + 1), &mut open).and_then(|size| {
+    let open = options.write(true).create(true).truncate(true).mode(0o640).open(&part)?;
+    let mut kept = Modest { file: open, place: file.parent().unwrap_or(Path::new(".")) };
+    let done = io::copy(&mut upload.take(MOST + 1), &mut kept).and_then(|size| {
         if size > MOST {
             let text = format!("no bundle is larger than {} MiB: is this the right file?", MOST >> 20);
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
         }
-        open.sync_all()?;
+        kept.file.sync_all()?;
         std::fs::rename(&part, file)?;
         std::fs::File::open(file.parent().unwrap_or(Path::new(".")))?.sync_all()
     });

@@ -26,6 +26,7 @@ mod unfinished;
 
 pub use error::LibraryError;
 pub use reader::Reader;
+pub use shelf::Modest;
 pub(crate) use shelf::{extent_path, is_full};
 
 use boot::Digest;

@@ -6,7 +6,7 @@ use image::{ImportError, Progress, Sink};
 use nix::errno::Errno;
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,6 +27,36 @@ pub(super) fn fresh(root: &Path) -> PathBuf {
 pub(crate) fn is_full(e: &io::Error) -> bool {
     let full = [Errno::ENOSPC, Errno::EDQUOT, Errno::EFBIG].map(|errno| errno as i32);
     e.raw_os_error().is_some_and(|errno| full.contains(&errno))
+}
+
+/// Refuses to take what a file system holds back for us alone: it is there so that images can still be removed.
+///
+/// # Errors
+/// `ENOSPC`.
+fn room_for(place: &Path, octets: usize) -> io::Result<()> {
+    match free(place) {
+        Some(free) if free < octets as u64 => Err(Errno::ENOSPC.into()),
+        _ => Ok(()),
+    }
+}
+
+/// A file that grows only by what its file system gives to everybody.
+pub struct Modest<'a> {
+    /// The file.
+    pub file: File,
+    /// Somewhere on the same file system.
+    pub place: &'a Path,
+}
+
+impl Write for Modest<'_> {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        room_for(self.place, octets.len())?;
+        self.file.write(octets)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// Puts extents into the library.
@@ -91,7 +121,8 @@ impl Shelf {
     fn write(&self, path: &Path, octets: &[u8]) -> io::Result<()> {
         let fresh = fresh(&self.root);
         let put = || {
-            File::options().write(true).create_new(true).open(&fresh)?.write_all(octets)?;
+            let file = File::options().write(true).create_new(true).open(&fresh)?;
+            Modest { file, place: &self.root }.write_all(octets)?;
             match fs::rename(&fresh, path) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     path.parent().map_or(Ok(()), fs::create_dir_all)?;
@@ -146,11 +177,12 @@ impl Spool {
     ) -> Result<Spool, LibraryError> {
         let mut spool = Spool { path: fresh(root), size: 0 };
         let free = free(root);
-        let mut file = File::options()
+        let file = File::options()
             .write(true)
             .create_new(true)
             .open(&spool.path)
             .map_err(LibraryError::io("make", &spool.path))?;
+        let mut file = Modest { file, place: root };
         let mut chunk = vec![0; image::EXTENT];
         let mut full = false;
         loop {
@@ -168,7 +200,7 @@ impl Spool {
                     Err(e) if is_full(&e) => {
                         full = true;
                         // So that it is not in the others' way while the rest is only counted.
-                        let _ = file.set_len(0);
+                        let _ = file.file.set_len(0);
                     }
                     Err(e) => return Err(LibraryError::io("write", &spool.path)(e)),
                 }
