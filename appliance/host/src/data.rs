@@ -12,6 +12,7 @@
 use crate::{
     console::say,
     gpt::{Partition, SECTOR, Table},
+    services,
     slot::{self, Disk},
 };
 use anyhow::{Context as _, Result, bail, ensure};
@@ -22,13 +23,15 @@ use nix::{
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File, OpenOptions},
-    io::Read as _,
+    io::{Read as _, Seek as _, SeekFrom},
     ops::Range,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
 use uuid::Uuid;
+
+pub mod frozen;
 
 /// Its place in the table, and its name.
 const NUMBER: u32 = 5;
@@ -39,10 +42,13 @@ const ERASED: &str = "data-erased";
 const MARK: &str = ".reset";
 /// So much is emptied between two words of how far it is.
 const STRIDE: u64 = 256 << 20;
-/// Octets that are held back at most.
+/// Octets that are held back.
 const ROOM: u64 = 32 << 20;
+/// Octets that are control's alone, so that its store opens and takes changes on a box that is full, which is how
+/// something is removed. The store wants 16 MiB.
+const RESERVED: u64 = 48 << 20;
 /// A smaller one is of no use.
-const LEAST: u64 = 64 << 20;
+const LEAST: u64 = 96 << 20;
 /// With less left, this is said.
 const SCARCE: u64 = 256 << 20;
 
@@ -146,7 +152,7 @@ pub fn hold_room(place: &Path) -> Result<()> {
     let found = statvfs(place)?;
     let (size, free) =
         (found.blocks() * found.fragment_size(), found.blocks_available() * found.fragment_size());
-    let room = ROOM.min(size / 16);
+    let room = ROOM.min(size / 6);
     if free < room / 2 {
         if fs::remove_file(&ballast).is_ok() {
             say(&format!("the data partition is full: {} MiB that were held back are free now", room >> 20));
@@ -164,48 +170,17 @@ pub fn hold_room(place: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether all that was written to an ext4 file system is where it belongs: what is still in its journal is not seen
-/// where it can only be read.
-///
-/// # Errors
-/// The device's.
-pub fn is_settled(device: &Path) -> Result<bool> {
-    // struct ext4_super_block: s_feature_incompat at 0x60, of which EXT4_FEATURE_INCOMPAT_RECOVER.
-    const RECOVER: u32 = 0x4;
-    let mut octets = [0; 4];
-    let read = File::open(device).and_then(|file| file.read_exact_at(&mut octets, 1024 + 0x60));
-    read.with_context(|| format!("{} cannot be read", device.display()))?;
-    Ok(u32::from_le_bytes(octets) & RECOVER == 0)
-}
-
-/// Lays memory over what can only be read, so that the services find what is there and go on with it: what they
-/// change is lost at the next start. `scratch` is where the memory is mounted.
-///
-/// # Errors
-/// The kernel's: then nothing can be changed.
-pub fn cover(place: &Path, scratch: &Path) -> Result<()> {
-    let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-    fs::create_dir_all(scratch).with_context(|| format!("{} cannot be made", scratch.display()))?;
-    mount(Some("tmpfs"), scratch, Some("tmpfs"), flags, Some("mode=0700"))
-        .context("no memory to lay over it")?;
-    let [upper, work] = ["upper", "work"].map(|name| scratch.join(name));
-    for folder in [&upper, &work] {
-        fs::create_dir(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-    }
-    let meta = fs::metadata(place).with_context(|| format!("{} is not there", place.display()))?;
-    fs::set_permissions(&upper, meta.permissions())?;
-    let options =
-        format!("lowerdir={},upperdir={},workdir={}", place.display(), upper.display(), work.display());
-    mount(Some("overlay"), place, Some("overlay"), flags, Some(options.as_str()))
-        .context("memory cannot be laid over it")
+/// What is mounted at `place`: a device, or a word such as `tmpfs`.
+fn source(place: &Path) -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/mounts").ok()?;
+    let line = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let mount = line.into_iter().rfind(|words| words.get(1).is_some_and(|at| Path::new(at) == place))?;
+    Some(mount[0].into())
 }
 
 /// What is at `place` already, from an earlier start; nothing: nothing is.
 pub fn there(place: &Path) -> Option<Data> {
-    let mounts = fs::read_to_string("/proc/mounts").ok()?;
-    let line = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    let mount = line.into_iter().rfind(|words| words.get(1).is_some_and(|at| Path::new(at) == place))?;
-    let device = Some(PathBuf::from(mount[0])).filter(|device| device.is_absolute());
+    let device = Some(source(place)?).filter(|device| device.is_absolute());
     let how = if device.is_some() { How::Kept } else { How::StandIn };
     let trouble = device.is_none().then(|| "memory stands in for the data partition".to_owned());
     let mut data = Data { how, device, size: 0, free: 0, trouble };
@@ -304,8 +279,13 @@ fn erase(file: &File, disk: &Path, there: &Partition, wish: &Wish<'_>) -> Result
 }
 
 fn make_file_system(device: &Path) -> Result<()> {
-    let (status, said) =
-        run(Command::new("mke2fs").args(["-q", "-F", "-t", "ext4", "-L", NAME]).arg(device))?;
+    let size = File::open(device).and_then(|mut made| made.seek(SeekFrom::End(0)));
+    let size = size.with_context(|| format!("{} cannot be opened", device.display()))?;
+    // mke2fs(8): in hundredths of all blocks, with a fraction.
+    let reserved = (RESERVED as f64 * 100.0 / size.max(1) as f64).clamp(0.001, 25.0);
+    let mut mke2fs = Command::new("mke2fs");
+    mke2fs.args(["-q", "-F", "-t", "ext4", "-L", NAME, "-m", &format!("{reserved:.3}")]).arg(device);
+    let (status, said) = run(&mut mke2fs)?;
     ensure!(status == Some(0), "no file system could be made: {}", last_of(&said));
     File::open(device).and_then(|made| made.sync_all()).context("the file system is not on the disk")
 }
@@ -369,13 +349,13 @@ fn mount_checked(device: &Path, how: How, place: &Path) -> Result<How> {
     let check = |how_much: &str| run(Command::new("e2fsck").arg(how_much).arg(device));
     let mut how = how;
     if how == How::ReadOnly {
-        return mount_read_only(device, place);
+        return frozen::mount_read_only(device, place);
     }
     // Mending writes, and a disk that is dying is not to be written to: looked at first.
     let (_, said) = check("-n")?;
     if cannot_be_read(&said) {
         say(&format!("{} cannot be read everywhere: {}", device.display(), last_of(&said)));
-        return mount_read_only(device, place);
+        return frozen::mount_read_only(device, place);
     }
     // e2fsck(8), a sum: 1 errors corrected, 2 a restart is wanted, 4 errors left, 8 an operational one.
     let (status, said) = check("-p")?;
@@ -384,7 +364,7 @@ fn mount_checked(device: &Path, how: How, place: &Path) -> Result<How> {
         Some(1..=3) => how = How::Mended,
         _ if cannot_be_read(&said) => {
             say(&format!("{} cannot be read everywhere: {}", device.display(), last_of(&said)));
-            return mount_read_only(device, place);
+            return frozen::mount_read_only(device, place);
         }
         _ => {
             say(&format!("{} is damaged: {}", device.display(), last_of(&said)));
@@ -401,21 +381,10 @@ fn mount_checked(device: &Path, how: How, place: &Path) -> Result<How> {
     }
     let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_NOATIME;
     // What is damaged while it is in use takes no more writes.
-    mount(Some(device), place, Some("ext4"), flags, Some("errors=remount-ro"))
+    let options = format!("errors=remount-ro,resuid={}", services::CONTROL);
+    mount(Some(device), place, Some("ext4"), flags, Some(options.as_str()))
         .with_context(|| format!("{} cannot be mounted", device.display()))?;
     Ok(how)
-}
-
-fn mount_read_only(device: &Path, place: &Path) -> Result<How> {
-    let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
-    // Even a read-only mount writes its journal back otherwise, and needs to.
-    let ways = ["errors=continue", "noload,errors=continue"];
-    ways.iter()
-        .map(|options| mount(Some(device), place, Some("ext4"), flags, Some(*options)))
-        .find(|mounted| mounted.is_ok())
-        .with_context(|| format!("{} cannot be mounted, not even to be read", device.display()))?
-        .map(|()| How::ReadOnly)
-        .map_err(Into::into)
 }
 
 /// Whether the disk, not the file system on it, is at fault, by what e2fsck says (its unix_io and message.c).

@@ -7,7 +7,8 @@
 //!                  │                       the [`network`] ([`links`], [`rtnl`]), what [`services`] read
 //!                  ├─► applianced supervisor, respawned ─► [`good`], when all services were ready for a minute
 //!                  ├─► [`good::watch`], where the slot is on [`trial`] after an [`update`]
-//!                  └─► [`ssh`], respawned: a shell for operators, where somebody may log in
+//!                  ├─► [`ssh`], respawned: a shell for operators, where somebody may log in
+//!                  └─► [`changes`], respawned: cards that come late, a stick that is put in
 //! ```
 //!
 //! Whatever is wrong is said on the console with what to do, stands in the [`report`], and keeps nothing
@@ -15,6 +16,7 @@
 //!
 //! It knows nothing of nodes, images or deployments.
 
+pub mod changes;
 pub mod clock;
 pub mod config;
 pub mod console;
@@ -25,6 +27,7 @@ pub mod gpt;
 pub mod grubenv;
 pub mod init;
 pub mod links;
+pub mod mapper;
 pub mod menu;
 pub mod modules;
 pub mod moments;

@@ -1,9 +1,9 @@
 //! `host`: brings the box up. It is `/init` of the initramfs; in the slot it is started by init.
 
-use host::{clock, config::Config, esp::Did, good, grubenv, init, menu, modules, ssh, start};
+use host::{changes, clock, config::Config, esp::Did, good, grubenv, init, menu, modules, ssh, start};
 use std::{env, fs, process::ExitCode};
 
-const USAGE: &str = "usage: host start | stop | ssh | good | trial | menu | status | check FILE";
+const USAGE: &str = "usage: host start | stop | ssh | devices | good | trial | menu | status | check FILE";
 
 fn main() -> ExitCode {
     clock::now();
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         (Some("start"), None) => start::start(),
         (Some("stop"), None) => start::stop(),
         (Some("ssh"), None) => return said(ssh::serve().map(|never| match never {})),
+        (Some("devices"), None) => return said(changes::follow().map(|never| match never {})),
         (Some("good"), None) => return said(told_good()),
         (Some("menu"), None) => return said(menu::run()),
         (Some("trial"), None) => return said(good::watch()),
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
         (Some("-q"), _) => return ExitCode::from(modules::modprobe(args)),
         // udhcpc's words for its script.
         (Some(event @ ("deconfig" | "bound" | "renew" | "nak" | "leasefail")), None) => {
-            return said(start::leased(event));
+            return said(changes::leased(event));
         }
         _ => {
             eprintln!("{USAGE}");

@@ -120,6 +120,19 @@ pub fn modprobe(args: impl Iterator<Item = String>) -> u8 {
     Modules::read().map_or(1, |mut modules| u8::from(modules.load(&wanted) == 0))
 }
 
+/// What an announcement was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Nothing that anybody looks at, or none came.
+    Nothing,
+    /// An interface came, went or changed.
+    Interface,
+    /// A disk came, or has another medium.
+    Disk,
+    /// Announcements were lost: look at everything.
+    TooMuch,
+}
+
 /// The kernel's announcements of devices.
 pub struct Uevents(OwnedFd);
 
@@ -137,10 +150,10 @@ impl Uevents {
     }
 
     /// Waits for an announcement, or so long, and loads what it asks for.
-    pub fn wait(&self, longest: Duration, modules: Option<&mut Modules>) {
+    pub fn wait(&self, longest: Duration, modules: Option<&mut Modules>) -> Heard {
         let millis = longest.as_millis().clamp(1, 60_000) as i64;
         if setsockopt(&self.0, ReceiveTimeout, &TimeVal::milliseconds(millis)).is_err() {
-            return;
+            return Heard::Nothing;
         }
         let mut buffer = [0; 8192];
         match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
@@ -151,15 +164,20 @@ impl Uevents {
                 {
                     modules.serve(modalias);
                 }
+                match event.subsystem {
+                    "net" => Heard::Interface,
+                    "block" if event.action != "remove" => Heard::Disk,
+                    _ => Heard::Nothing,
+                }
             }
-            // Announcements were lost: look at everything.
             Err(Errno::ENOBUFS) => {
                 if let Some(modules) = modules {
                     modules.cold_plug();
                 }
+                Heard::TooMuch
             }
             // Time is up.
-            Err(_) => {}
+            Err(_) => Heard::Nothing,
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::{
     config::{Address, Config},
     console::{Waiting, say},
+    esp::Did,
     links::{Act, Kind, Link, Wishes, addressed, default_route},
     report::Interface,
     rtnl::{News, Rtnl},
@@ -10,7 +11,11 @@ use crate::{
 use anyhow::{Context as _, Result};
 use boot::Prefix;
 use netlink_packet_route::RouteNetlinkMessage;
-use nix::errno::Errno;
+use nix::{
+    errno::Errno,
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
@@ -21,7 +26,7 @@ use std::{
     time::Duration,
 };
 
-/// Cards that are named in the configuration are awaited so long.
+/// Cards that are named in the configuration are awaited so long when the box comes up.
 const CARDS: Duration = Duration::from_secs(10);
 /// Looks at the interfaces; more are needed only by somebody who changes them meanwhile.
 const LOOKS: usize = 40;
@@ -61,7 +66,10 @@ pub struct Lease {
 /// Makes the network as it should be; returns what is wrong. While a card is missing, `drivers` looks for what
 /// was plugged in meanwhile.
 pub fn apply(config: &Config, drivers: &mut dyn FnMut()) -> Vec<String> {
-    let mut troubles = interfaces_of(config, drivers).unwrap_or_else(|e| vec![format!("the network: {e:#}")]);
+    let mut troubles = match interfaces_of(config, CARDS, drivers) {
+        Ok(made) => made.troubles,
+        Err(e) => vec![format!("the network: {e:#}")],
+    };
     match config.uplink.address {
         Address::Dhcp => ask_for_lease(&mut troubles),
         Address::Static(_) => resolve_by(&config.uplink.dns, &mut troubles),
@@ -69,16 +77,27 @@ pub fn apply(config: &Config, drivers: &mut dyn FnMut()) -> Vec<String> {
     troubles
 }
 
-/// Makes the interfaces as they should be, with addresses and the route; returns what is wrong.
+/// What came of [`interfaces_of`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// Whether an interface had to be touched.
+    pub did: Did,
+    /// What is wrong, and what to do.
+    pub troubles: Vec<String>,
+}
+
+/// Makes the interfaces as they should be, with addresses and the route. Missing ones are waited for, `patience` at
+/// most.
 ///
 /// # Errors
 /// When the kernel does not tell what interfaces there are.
-pub fn interfaces_of(config: &Config, drivers: &mut dyn FnMut()) -> Result<Vec<String>> {
+pub fn interfaces_of(config: &Config, patience: Duration, drivers: &mut dyn FnMut()) -> Result<Made> {
     let mut troubles = Vec::new();
+    let mut did = Did::Already;
     let wishes = Wishes::of(config);
     let news = News::open().context("no news of interfaces")?;
     let mut rtnl = Rtnl::open().context("no way to the kernel")?;
-    let mut waiting = Waiting::new("the interfaces of the configuration", CARDS);
+    let mut waiting = Waiting::new("the interfaces of the configuration", patience);
     let mut failed = BTreeSet::new();
     loop {
         for _ in 0..LOOKS {
@@ -89,6 +108,7 @@ pub fn interfaces_of(config: &Config, drivers: &mut dyn FnMut()) -> Result<Vec<S
                 break;
             }
             for act in acts {
+                did = Did::Changed;
                 if let Err(e) = rtnl.act(&act) {
                     troubles.push(format!("{act}: {}{}", e.desc(), hint(e)));
                     failed.insert(act);
@@ -101,7 +121,7 @@ pub fn interfaces_of(config: &Config, drivers: &mut dyn FnMut()) -> Result<Vec<S
         }
         let Some(left) = waiting.left() else {
             troubles.extend(missing.into_iter().map(|(nic, role)| {
-                format!("no interface is {nic}, for {role}: correct the configuration, or look at the card")
+                format!("{MISSING} {nic}, for {role}: correct the configuration, or look at the card")
             }));
             break;
         };
@@ -112,7 +132,7 @@ pub fn interfaces_of(config: &Config, drivers: &mut dyn FnMut()) -> Result<Vec<S
     if let (Address::Static(_), Some(gateway)) = (config.uplink.address, config.uplink.gateway) {
         route(&mut rtnl, gateway, &mut troubles)?;
     }
-    Ok(troubles)
+    Ok(Made { did, troubles })
 }
 
 fn route(rtnl: &mut Rtnl, gateway: Ipv4Addr, troubles: &mut Vec<String>) -> Result<()> {
@@ -139,10 +159,34 @@ fn resolve_by(servers: &[Ipv4Addr], troubles: &mut Vec<String>) {
     }
 }
 
+/// The process that asks for a lease, if it is there.
+fn asker() -> Option<Pid> {
+    let pid = fs::read_to_string(UDHCPC).ok()?.trim().parse().ok()?;
+    Path::new("/proc").join(format!("{pid}")).exists().then(|| Pid::from_raw(pid))
+}
+
+/// Sees to it that the uplink's lease is asked for, where it has one: by a new process when `afresh`, for another knows
+/// the interface by a number that is no more.
+pub fn keep_asking(config: &Config, afresh: bool) {
+    if config.uplink.address != Address::Dhcp || (asker().is_some() && !afresh) {
+        return;
+    }
+    let there = Rtnl::open().and_then(|mut rtnl| rtnl.links()).unwrap_or_default();
+    if !there.iter().any(|link| link.name == "uplink") {
+        return;
+    }
+    if let Some(pid) = asker() {
+        // One that has ended is what is wished.
+        let _ = kill(pid, Signal::SIGKILL);
+        let _ = fs::remove_file(UDHCPC);
+    }
+    // What came of it is told by the one that is asked for, `host bound`.
+    ask_for_lease(&mut Vec::new());
+}
+
 /// Starts udhcpc, which stays and runs this program whenever its lease changes.
 fn ask_for_lease(troubles: &mut Vec<String>) {
-    let pid = fs::read_to_string(UDHCPC).unwrap_or_default();
-    if !pid.is_empty() && Path::new("/proc").join(pid.trim()).exists() {
+    if asker().is_some() {
         return;
     }
     let program = std::env::current_exe().unwrap_or_else(|_| "/usr/bin/host".into());
@@ -160,6 +204,8 @@ fn ask_for_lease(troubles: &mut Vec<String>) {
     }
 }
 
+/// What the trouble begins with that an interface ends.
+pub const MISSING: &str = "no interface is";
 /// What the trouble begins with that a lease ends.
 pub const NO_LEASE: &str = "no DHCP server answers on the uplink";
 

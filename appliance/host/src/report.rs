@@ -134,28 +134,28 @@ impl Report {
     }
 
     /// What is wrong with one thing is this now, or nothing: its troubles begin with its name.
-    fn set_trouble(&mut self, of: &str, trouble: Option<String>) {
+    fn set_troubles(&mut self, of: &str, troubles: impl IntoIterator<Item = String>) {
         self.troubles.retain(|there| !there.starts_with(of));
-        self.troubles.extend(trouble);
+        self.troubles.extend(troubles);
     }
 }
 
-/// Says in the report that was told what became of one thing since: a trouble, or none.
+/// Says in the report that was told what became of one thing since: troubles, or none.
 ///
 /// # Errors
 /// As [`Report::read`] and [`Report::tell`].
-pub fn amend(of: &str, trouble: Option<String>) -> Result<()> {
+pub fn amend(of: &str, troubles: impl IntoIterator<Item = String>) -> Result<()> {
     let mut report = Report::read()?;
     let before = report.troubles.clone();
-    report.set_trouble(of, trouble);
+    report.set_troubles(of, troubles);
     if report.troubles != before { report.tell() } else { Ok(()) }
 }
 
 /// What to do with a box without a configuration.
 const HOW_TO: &str = r#"
 This box has no configuration. Write one as kiln.toml to a USB stick or a CD whose file system has the label
-KILN-CONFIG, put it in and restart the box (Ctrl-Alt-Del); or answer the questions below. The least there is, with
-one of the MACs above:
+KILN-CONFIG and put it in: a stick is taken at once, a CD when the box is restarted (Ctrl-Alt-Del). Or answer the
+questions below. The least there is, with one of the MACs above:
 
   [uplink]
   device = "52:54:00:aa:00:01"

@@ -199,12 +199,26 @@ fn medium(is_urgent: bool, mut modules: Option<&mut Modules>) -> Option<Found> {
     }
     let mut waiting = Waiting::new("a medium with a configuration", STICK);
     loop {
-        if let Some(found) = labelled().and_then(|device| read(&device)) {
+        if let Some(found) = on_medium() {
             return Some(found);
         }
         let (true, Some(uevents)) = (is_urgent, &uevents) else { return None };
         uevents.wait(waiting.left()?.min(Duration::from_secs(1)), modules.as_deref_mut());
     }
+}
+
+/// What is on a medium with the label now.
+pub fn on_medium() -> Option<Found> {
+    labelled().and_then(|device| read(&device))
+}
+
+/// Keeps a configuration where the next start looks first.
+///
+/// # Errors
+/// The file system's.
+pub fn take(data: &Path, found: &Found) -> std::io::Result<()> {
+    say(&format!("takes the configuration {}", found.file.display()));
+    keep(&data.join(NAME), found.text.as_bytes(), 0o600)
 }
 
 /// The device of the file system with the label.

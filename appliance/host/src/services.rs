@@ -8,7 +8,10 @@ use crate::{
 use anyhow::{Context as _, Result};
 use boot::Prefix;
 use deploy::Patience;
-use nix::unistd::{Gid, Uid, chown};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Gid, Pid, Uid, chown},
+};
 use serde::Serialize;
 use std::{
     fs,
@@ -18,8 +21,8 @@ use std::{
 
 /// Where `applianced` reads it.
 pub const FILE: &str = "/run/kiln/kiln.toml";
-/// The first of the services' users; `applianced` has the same (rootfs/README.md).
-const FIRST_USER: u32 = 64700;
+/// The first of the services' users, which is control's; `applianced` has the same (rootfs/README.md).
+pub const CONTROL: u32 = 64700;
 /// A box without an uplink is reached from itself only.
 const PORT: u16 = 8080;
 
@@ -96,7 +99,7 @@ pub fn text(config: Option<&Config>, api: SocketAddrV4, watchdog: Option<&Path>)
             data: "/data",
             run: "/run/kiln/services",
             api: api.to_string(),
-            first_user: FIRST_USER,
+            first_user: CONTROL,
             good: ["/usr/bin/host", "good"],
             image: true,
             watchdog,
@@ -119,6 +122,35 @@ pub fn text(config: Option<&Config>, api: SocketAddrV4, watchdog: Option<&Path>)
     toml::to_string(&written).context("a configuration that cannot be written")
 }
 
+/// Writes that configuration; services that run go by the one they began with.
+///
+/// # Errors
+/// The file system's.
+pub fn configure(config: Option<&Config>, api: SocketAddrV4, watchdog: Option<&Path>) -> Result<()> {
+    let text = text(config, api, watchdog)?;
+    keep(Path::new(FILE), text.as_bytes(), 0o644).with_context(|| format!("{FILE} cannot be written"))
+}
+
+/// Has the supervisor end the services and itself; init starts it again unless the machine is to end.
+pub fn end(word: Signal) {
+    supervisors().for_each(|pid| {
+        // One that has ended is what is wished.
+        let _ = kill(pid, word);
+    });
+}
+
+/// The processes `applianced … supervisor`.
+pub fn supervisors() -> impl Iterator<Item = Pid> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let line = fs::read(entry.path().join("cmdline")).ok()?;
+        let mut words = line.split(|octet| *octet == 0);
+        let is_ours = words.next()?.ends_with(b"/applianced") && words.any(|word| word == b"supervisor");
+        is_ours.then(|| Pid::from_raw(pid))
+    })
+}
+
 /// Puts the configured token where `applianced` keeps it; without one, it makes its own.
 ///
 /// # Errors
@@ -130,7 +162,7 @@ pub fn keep_token(config: &Config, data: &Path) -> Result<()> {
         return Ok(());
     }
     keep(&path, format!("{}\n", token.expose()).as_bytes(), 0o600)
-        .and_then(|()| Ok(chown(&path, Some(Uid::from_raw(FIRST_USER)), Some(Gid::from_raw(FIRST_USER)))?))
+        .and_then(|()| Ok(chown(&path, Some(Uid::from_raw(CONTROL)), Some(Gid::from_raw(CONTROL)))?))
         .with_context(|| format!("cannot keep {}", path.display()))
 }
 

@@ -2,12 +2,11 @@
 
 use crate::{
     clock,
-    config::Config,
     console::{say, write},
     data,
     modules::Modules,
     moments::{Moments, mark},
-    network::{self, Lease},
+    network,
     report::{self, Report},
     search, services,
     slot::{self, Named},
@@ -15,19 +14,20 @@ use crate::{
     time::{self, Source},
     watchdog,
 };
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use nix::{
     errno::Errno,
     mount::{MntFlags, MsFlags, mount, umount2},
-    sys::signal::{Signal, kill},
-    unistd::{Pid, sync},
+    sys::signal::Signal,
+    unistd::sync,
 };
-use std::{fs, net::SocketAddrV4, path::Path, thread, time::Duration};
+use std::{fs, path::Path, thread, time::Duration};
 
-const DATA: &str = "/data";
+/// Where the data partition is mounted.
+pub const DATA: &str = "/data";
 const RUN: &str = "/run/kiln";
 /// What the trouble begins with that a lease ends.
-const UNADDRESSED: &str = "the uplink has no address";
+pub const UNADDRESSED: &str = "the uplink has no address";
 /// Memory over data that can only be read.
 const COVER: &str = "/run/kiln/cover";
 /// On the kernel's command line: everything that the box knows is to go.
@@ -35,7 +35,7 @@ const RESET: &str = "kiln.reset";
 /// Services have five seconds to end by themselves.
 const FAREWELL: Duration = Duration::from_secs(6);
 /// The configuration in force, for what changes while the box runs.
-const IN_FORCE: &str = "/run/kiln/configuration.toml";
+pub const IN_FORCE: &str = "/run/kiln/configuration.toml";
 
 /// Brings up what the services need. Whatever fails is said, and the rest is done.
 pub fn start() {
@@ -85,7 +85,7 @@ pub fn start() {
     let data = data::there(Path::new(DATA)).unwrap_or_else(|| data::bring_up(disk, Path::new(DATA), &wish));
     report.troubles.extend(data.trouble.clone());
     if data.how == data::How::ReadOnly
-        && let Err(e) = cover(data.device.as_deref())
+        && let Err(e) = data::frozen::cover(Path::new(DATA), Path::new(COVER))
     {
         report.troubles.push(format!("the services cannot write, and those that must do not start: {e:#}"));
     }
@@ -155,7 +155,7 @@ pub fn start() {
             "{UNADDRESSED}: the API listens on {api}, for the box alone; see to the uplink's card and cable, and start the box again"
         ));
     }
-    if let Err(e) = configure(config.as_ref(), api, report.watchdog.as_deref()) {
+    if let Err(e) = services::configure(config.as_ref(), api, report.watchdog.as_deref()) {
         report.troubles.push(format!("{e:#}"));
     }
     report.api = Some(api.to_string());
@@ -166,14 +166,6 @@ pub fn start() {
         say(&format!("{}: {e:#}", report::FILE));
     }
     write(&format!("\n{}\n", report.text()));
-}
-
-/// Lets the services go on with data that can only be read, if that is all there is of it.
-fn cover(device: Option<&Path>) -> Result<()> {
-    let is_settled = device.is_some_and(|device| data::is_settled(device).unwrap_or(false));
-    // Going on from an older state would be worse than not going on.
-    anyhow::ensure!(is_settled, "its newest changes are in its journal, which cannot be put in place");
-    data::cover(Path::new(DATA), Path::new(COVER))
 }
 
 /// Places that the read-only root lacks.
@@ -241,12 +233,6 @@ impl Release {
     }
 }
 
-fn configure(config: Option<&Config>, api: SocketAddrV4, watchdog: Option<&Path>) -> Result<()> {
-    let text = services::text(config, api, watchdog)?;
-    data::keep(Path::new(services::FILE), text.as_bytes(), 0o644)
-        .with_context(|| format!("{} cannot be written", services::FILE))
-}
-
 /// What [`start`] found, for people.
 ///
 /// # Errors
@@ -259,8 +245,8 @@ pub fn status() -> Result<String> {
 pub fn stop() {
     let until = clock::now() + FAREWELL;
     // Its word for the end of the machine: the watchdog rests too.
-    end_services(Signal::SIGPWR);
-    while supervisors().next().is_some() && clock::now() < until {
+    services::end(Signal::SIGPWR);
+    while services::supervisors().next().is_some() && clock::now() < until {
         thread::park_timeout(Duration::from_millis(50));
     }
     sync();
@@ -273,61 +259,4 @@ pub fn stop() {
         let _ = mount(none, DATA, none, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, none);
     }
     sync();
-}
-
-/// udhcpc has news of the uplink's lease: when the API's address is another, the services begin again.
-///
-/// # Errors
-/// The kernel's, or the file system's.
-pub fn leased(event: &str) -> Result<()> {
-    network::leased(event, Lease::told(|name| std::env::var(name).ok()))?;
-    let Ok(text) = fs::read_to_string(IN_FORCE) else { return Ok(()) };
-    let Ok(config) = Config::parse(&text) else { return Ok(()) };
-    let Some(lease) = network::lease() else { return Ok(()) };
-    let there = network::own_addresses().unwrap_or_default();
-    let uplink = services::uplink(Some(&config), Some(lease.address), &there);
-    let api = services::api(Some(&config), uplink);
-    let watchdog = watchdog::device(Path::new(watchdog::LIST));
-    let new = services::text(Some(&config), api, watchdog.as_deref())?;
-    if fs::read_to_string(services::FILE).is_ok_and(|there| there != new) {
-        configure(Some(&config), api, watchdog.as_deref())?;
-        say(&format!("the uplink's address is {}: the services begin again", lease.address));
-        end_services(Signal::SIGTERM);
-        let (shell, troubles) = ssh::prepare(config.ssh.as_ref(), uplink, Path::new(DATA));
-        troubles.iter().for_each(|trouble| say(trouble));
-        if shell.is_some() {
-            ssh::again();
-        }
-        // A lease that came late: what the console's page said of it is over.
-        let mut report = Report::read()?;
-        report.ssh = shell;
-        report.api = Some(api.to_string());
-        report.interfaces = network::interfaces().unwrap_or_default();
-        report
-            .troubles
-            .retain(|there| ![UNADDRESSED, network::NO_LEASE].iter().any(|it| there.starts_with(it)));
-        report.tell()?;
-        write(&format!("\n{}\n", report.text()));
-    }
-    Ok(())
-}
-
-/// Has the supervisor end the services and itself.
-fn end_services(word: Signal) {
-    supervisors().for_each(|pid| {
-        // One that has ended is what is wished.
-        let _ = kill(pid, word);
-    });
-}
-
-/// The processes `applianced … supervisor`.
-fn supervisors() -> impl Iterator<Item = Pid> {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    processes.filter_map(|entry| {
-        let pid = entry.file_name().to_str()?.parse().ok()?;
-        let line = fs::read(entry.path().join("cmdline")).ok()?;
-        let mut words = line.split(|octet| *octet == 0);
-        let is_ours = words.next()?.ends_with(b"/applianced") && words.any(|word| word == b"supervisor");
-        is_ours.then(|| Pid::from_raw(pid))
-    })
 }

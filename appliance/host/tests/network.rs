@@ -3,9 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
-use host::{config::Config, network, report::Interface};
+use host::{
+    config::Config,
+    esp::Did,
+    network::{self, Made},
+    report::Interface,
+};
 use nix::sched::{CloneFlags, unshare};
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 const CONFIG: &str = r#"
 [uplink]
@@ -69,8 +74,11 @@ fn routes() -> String {
 
 /// Without the one file it writes outside of the namespace, which is nobody's to write in a test.
 fn apply(config: &Config) -> Vec<String> {
-    let troubles = network::interfaces_of(config, &mut || {});
-    troubles.unwrap_or_else(|e| panic!("{e:#}"))
+    made(config).troubles
+}
+
+fn made(config: &Config) -> Made {
+    network::interfaces_of(config, Duration::from_secs(10), &mut || {}).unwrap_or_else(|e| panic!("{e:#}"))
 }
 
 #[test]
@@ -79,8 +87,8 @@ fn cards_get_the_names_of_their_roles_with_addresses_and_a_route_and_twice_is_on
         let config = config(CONFIG);
         let expected =
             ["oob card2 up 10.8.0.1/24", "prov card3 up 10.7.0.1/24", "uplink card1 up 192.0.2.10/24"];
-        for _ in 0..2 {
-            assert_eq!(apply(&config), [""; 0]);
+        for did in [Did::Changed, Did::Already] {
+            assert_eq!(made(&config), Made { did, troubles: Vec::new() });
             assert_eq!(seen(), expected);
             assert_eq!(routes(), "default via 192.0.2.1 dev uplink");
         }
@@ -109,7 +117,7 @@ fn a_card_that_comes_late_is_waited_for_and_one_that_never_comes_is_said() {
         ip("link del card3");
         let late = std::thread::spawn(|| {
             // In the namespace of the thread that began it.
-            std::thread::park_timeout(std::time::Duration::from_millis(700));
+            std::thread::park_timeout(Duration::from_millis(700));
             card(3);
         });
         assert_eq!(apply(&config(CONFIG)), [""; 0]);

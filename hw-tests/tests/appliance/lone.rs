@@ -4,6 +4,7 @@ use hw_tests::rack::until;
 use hw_tests::stand::built;
 use serde::de::DeserializeOwned;
 use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -13,10 +14,16 @@ use std::time::Duration;
 pub(super) const MAC: &str = "52:54:00:4b:fe:01";
 pub(super) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
+/// The stick, and the uplink's card but for its MAC, as QEMU plugs them in.
+pub(super) const STICK: &str = "usb-storage,bus=usb.0,drive=stick,removable=on,id=stick";
+pub(super) const NIC: &str = "virtio-net-pci,netdev=net,id=nic,romfile=,mac=";
+
 /// What a box starts from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start<'a> {
     Bios,
+    /// BIOS, and the stick not put in yet.
+    Bare,
     /// BIOS, from a disk that is write-protected.
     Protected,
     /// BIOS, every write to the disk in this log.
@@ -109,12 +116,15 @@ impl Lone {
         qemu.args(["-device", &format!("virtio-blk-pci,drive={drive},bootindex=1,write-cache=on")]);
         qemu.args(["-device", "qemu-xhci,id=usb"]);
         qemu.args(["-drive", &format!("if=none,id=stick,format=raw,readonly=on,file={here}/stick.img")]);
-        qemu.args(["-device", "usb-storage,bus=usb.0,drive=stick,removable=on"]);
+        if from != Start::Bare {
+            qemu.args(["-device", STICK]);
+        }
         qemu.args([
             "-netdev",
             &format!("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-10.0.2.15:8080"),
         ]);
-        qemu.args(["-device", &format!("virtio-net-pci,netdev=net,mac={MAC},romfile=")]);
+        qemu.args(["-device", &format!("{NIC}{MAC}")]);
+        qemu.arg("-monitor").arg(format!("unix:{here}/monitor,server=on,wait=off"));
         qemu.args(["-device", "virtio-rng-pci"]);
         let _ = fs::remove_file(folder.join("serial"));
         qemu.args(["-chardev", &format!("socket,id=serial,path={here}/serial,server=on,wait=off,logfile={here}/console.log,logappend=on")]);
@@ -138,6 +148,28 @@ impl Lone {
         let mut said = person.try_clone().unwrap();
         std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
         person
+    }
+
+    /// Has QEMU plug something in, or take it out (`device_add`, `device_del`).
+    pub(super) fn hands(&mut self, command: &str) {
+        let socket = self.folder.join("monitor");
+        let mut monitor =
+            self.wait(Duration::from_secs(30), "QEMU's monitor", |_| UnixStream::connect(&socket).ok());
+        monitor.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let mut said = String::new();
+        let mut hear = |monitor: &mut UnixStream| {
+            while !said.ends_with("(qemu) ") {
+                let mut octets = [0; 4096];
+                let length = monitor.read(&mut octets).unwrap();
+                assert_ne!(length, 0, "the monitor went away: {said}");
+                said.push_str(&String::from_utf8_lossy(&octets[..length]));
+            }
+            std::mem::take(&mut said)
+        };
+        hear(&mut monitor);
+        monitor.write_all(format!("{command}\n").as_bytes()).unwrap();
+        let answer = hear(&mut monitor);
+        assert!(!answer.contains("Error"), "{command}: {answer}");
     }
 
     /// Runs `kiln` as its operator.

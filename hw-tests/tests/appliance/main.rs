@@ -8,6 +8,7 @@ mod figures;
 mod lone;
 mod menu;
 mod operation;
+mod plug;
 mod ports;
 mod secure;
 mod table;

@@ -2,7 +2,7 @@
 
 /// The module as rootfs/modules.list and rootfs/ramdisk/modules.list write it, its option, and whether that is for
 /// x86-64 only.
-pub(crate) const OPTIONS: [(&str, &str, bool); 110] = [
+pub(crate) const OPTIONS: [(&str, &str, bool); 111] = [
     ("squashfs", "SQUASHFS", false),
     ("dm_mod", "BLK_DEV_DM", false),
     ("dm_verity", "DM_VERITY", false),
@@ -17,6 +17,7 @@ pub(crate) const OPTIONS: [(&str, &str, bool); 110] = [
     ("isofs", "ISO9660_FS", false),
     ("loop", "BLK_DEV_LOOP", false),
     ("overlay", "OVERLAY_FS", false),
+    ("dm_snapshot", "DM_SNAPSHOT", false),
     ("efivarfs", "EFIVAR_FS", false),
     ("af_packet", "PACKET", false),
     ("8021q", "VLAN_8021Q", false),

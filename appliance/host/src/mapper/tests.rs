@@ -2,7 +2,7 @@ use super::*;
 
 #[test]
 fn a_table_is_laid_out_as_the_kernel_reads_it() {
-    let target = target(56, "1 254:3 x");
+    let target = target("verity", 56, "1 254:3 x");
     assert_eq!(target.len(), 56);
     assert_eq!(target[8..16], 56u64.to_ne_bytes());
     assert_eq!(target[20..24], 56u32.to_ne_bytes());
