@@ -1,8 +1,9 @@
 //! More volumes on a node that runs.
 
 use crate::guest::Guest;
-use crate::scene::{deploy, diskless, stand, volume, volumes};
-use hw_tests::rack::Firmware;
+use crate::scene::{WHOLE, deploy, diskless, stand, volume, volumes};
+use boot::VolumeState;
+use hw_tests::rack::{Firmware, until};
 
 #[test]
 fn a_volume_comes_to_a_running_node_and_goes_and_its_snapshot_stays_as_it_was() {
@@ -62,4 +63,23 @@ fn a_volume_comes_to_a_running_node_and_goes_and_its_snapshot_stays_as_it_was() 
     stand.kiln(&["volume", "attach", "data", "--to", "node2"]).unwrap();
     let disk = guest.disk(2, true).unwrap();
     assert!(guest.read(&disk.name).starts_with(b"in February"));
+
+    // Both come to need nothing of what they were made from, under a system that runs and writes.
+    let root = volumes(&stand).into_iter().find(|volume| volume.root).unwrap();
+    let held = |name: &str| match volume(&stand, name).state {
+        Some(VolumeState::Ready { allocated, flat }) => (allocated, flat),
+        other => panic!("{name} is {other:?}"),
+    };
+    let before = held(root.name.as_str());
+    assert!(!before.1 && before.0 < root.size / 2, "a clone that holds little: {before:?}");
+    for name in [root.name.as_str(), "data"] {
+        stand.kiln(&["volume", "flatten", name]).unwrap();
+        guest.write(&disk.name, b"in April").unwrap();
+        until(WHOLE, "the volume to need nothing", || Ok(held(name).1.then_some(()))).unwrap();
+    }
+    assert!(held(root.name.as_str()).0 > before.0, "it holds what it read of the image before");
+    stand.rack().ipmitool("node2", "chassis power cycle").unwrap();
+    guest.booted(2);
+    let disk = guest.disk(2, true).unwrap();
+    assert!(guest.read(&disk.name).starts_with(b"in April"));
 }
