@@ -2,86 +2,34 @@
 #![cfg(test)]
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod stage;
+
 use age::x25519::Identity;
-use api::{Api, Ask, Link, Places};
-use boot::Secret;
-use control::{Control, Site};
-use sansio::Time;
 use serde_json::{Value, json};
+use stage::{Stage, TOKEN};
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::sync_channel;
 use store::{Options, Sled, Store, Table};
-use tempfile::TempDir;
-use tokio::sync::watch;
 
 /// How often somebody was told to start all services anew.
 static ANEW: AtomicU32 = AtomicU32::new(0);
 
-struct Stage {
-    address: SocketAddr,
-    files: TempDir,
-}
-
-/// An appliance's API and control on a store of its own. Its threads end with the test's process.
+/// An appliance whose store is on the disk.
 fn stage() -> Stage {
-    let files = tempfile::tempdir().unwrap();
-    let (asks, asked) = sync_channel::<Ask>(64);
-    let (newest, events) = watch::channel(0);
-    let path = files.path().join("store");
-    std::thread::spawn(move || {
-        let store = Box::new(Sled::open(path, Options::default()).unwrap()) as Box<dyn Store>;
-        let mut control = Control::open(store, Site::default(), [7; 32], Time::ZERO).unwrap();
-        for (turn, ask) in asked.into_iter().enumerate() {
-            ask(&mut control, Time::from_secs(turn as u64 + 1));
-            newest.send_replace(control.newest_event().0);
-        }
-    });
-    let at = |name: &str| files.path().join(name);
-    fs::write(at("token"), "the-token\n").unwrap();
-    fs::create_dir(at("restore")).unwrap();
-    let anew = || {
+    let store = |path: &Path| Box::new(Sled::open(path, Options::default()).unwrap()) as Box<dyn Store>;
+    let stage = Stage::begin(store, || {
         ANEW.fetch_add(1, Ordering::SeqCst);
-    };
-    let api = Api {
-        link: Link::new(asks, events),
-        token: Secret::new("the-token"),
-        images: at("images"),
-        volumes: at("volumes"),
-        drives: at("drives"),
-        bundles: at("bundles"),
-        most_image: 64 << 20,
-        backup: Places::new(at("token"), at("box.toml"), at("restore"), anew),
-    };
-    let (bound, told) = sync_channel(1);
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async move {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            bound.send(listener.local_addr().unwrap()).unwrap();
-            axum::serve(listener, api::router(api)).await.unwrap();
-        });
     });
-    Stage { address: told.recv().unwrap(), files }
+    fs::write(stage.files.path().join("token"), format!("{TOKEN}\n")).unwrap();
+    fs::create_dir(stage.files.path().join("restore")).unwrap();
+    stage
 }
 
 impl Stage {
     fn call(&self, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
-        let config = ureq::Agent::config_builder().http_status_as_error(false).build();
-        let request = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("http://{}{path}", self.address))
-            .header("Authorization", "Bearer the-token")
-            .body(body.to_owned())
-            .unwrap();
-        let answer = ureq::Agent::from(config).run(request).unwrap();
-        let status = answer.status().as_u16();
-        let mut octets = Vec::new();
-        answer.into_body().into_reader().read_to_end(&mut octets).unwrap();
-        (status, octets)
+        self.ask(TOKEN, method, path, body)
     }
 
     fn json(&self, method: &str, path: &str, body: &[u8]) -> (u16, Value) {

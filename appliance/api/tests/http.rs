@@ -1,80 +1,27 @@
 //! The API as its clients meet it: over TCP, with a real control on a store in memory.
 #![cfg(test)]
 
-use api::{Api, Ask, Link, Places};
-use boot::Secret;
-use control::{Control, Site};
-use sansio::Time;
+mod stage;
+
 use serde_json::{Value, json};
+use stage::{Stage, TOKEN};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::sync::mpsc::sync_channel;
+use std::net::TcpStream;
 use store::{Memory, Store};
-use tempfile::TempDir;
-use tokio::sync::watch;
 
-struct Stage {
-    address: SocketAddr,
-    files: TempDir,
-}
-
-/// An API with an empty control behind it. Its threads end with the test's process.
+/// An API with an empty control behind it.
 fn stage() -> Stage {
-    let files = tempfile::tempdir().unwrap();
-    let (asks, asked) = sync_channel::<Ask>(64);
-    let (newest, events) = watch::channel(0);
-    std::thread::spawn(move || {
-        let store = Box::new(Memory::default()) as Box<dyn Store>;
-        let mut control = Control::open(store, Site::default(), [7; 32], Time::ZERO).unwrap();
-        for (turn, ask) in asked.into_iter().enumerate() {
-            ask(&mut control, Time::from_secs(turn as u64 + 1));
-            newest.send_replace(control.newest_event().0);
-        }
-    });
-    let api = Api {
-        link: Link::new(asks, events),
-        token: Secret::new("the-token"),
-        images: files.path().join("images"),
-        volumes: files.path().join("volumes"),
-        drives: files.path().join("drives"),
-        bundles: files.path().join("bundles"),
-        most_image: 64 << 20,
-        backup: Places::new(
-            files.path().join("token"),
-            files.path().join("box.toml"),
-            files.path().join("restore"),
-            || {},
-        ),
-    };
-    let (bound, told) = sync_channel(1);
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async move {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            bound.send(listener.local_addr().unwrap()).unwrap();
-            axum::serve(listener, api::router(api)).await.unwrap();
-        });
-    });
-    Stage { address: told.recv().unwrap(), files }
+    Stage::begin(|_| Box::new(Memory::default()) as Box<dyn Store>, || {})
 }
 
 impl Stage {
     fn call(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
-        self.call_as("the-token", method, path, body)
+        self.call_as(TOKEN, method, path, body)
     }
 
     fn call_as(&self, token: &str, method: &str, path: &str, body: &str) -> (u16, Value) {
-        let config = ureq::Agent::config_builder().http_status_as_error(false).build();
-        let request = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("http://{}{path}", self.address))
-            .header("Authorization", format!("Bearer {token}"))
-            .body(body.to_owned())
-            .unwrap();
-        let answer = ureq::Agent::from(config).run(request).unwrap();
-        let status = answer.status().as_u16();
-        let text = answer.into_body().read_to_string().unwrap();
-        (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+        let (status, octets) = self.ask(token, method, path, body.as_bytes());
+        (status, serde_json::from_slice(&octets).unwrap_or(Value::Null))
     }
 
     /// A rack's worth of description: two networks and a switch.

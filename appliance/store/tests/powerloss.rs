@@ -15,7 +15,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
-use store::{Batch, StoreError, Table};
+use store::{Batch, Store, StoreError, Table};
 use suite::{
     CHILD, Committer, Model, Random, SLED, alone, batch, commit_until_killed, next_options, options, run_to,
 };
@@ -59,8 +59,22 @@ fn unshare_mounts() {
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("root is needed to mount");
 }
 
-#[test]
-fn nothing_acknowledged_is_lost_when_the_power_fails() {
+/// What a power cut left: which it was, as words, the store as it opened, and what it found.
+struct Left {
+    which: String,
+    acknowledged: u64,
+    store: Box<dyn Store>,
+    findings: Vec<String>,
+}
+
+/// Runs a child on a store on a disk of its own, cuts the power once `until` has waited, and looks at what is left; many
+/// times.
+fn cut(
+    child: &str,
+    mut prepare: impl FnMut(&Path),
+    mut until: impl FnMut(&mut Committer, &mut Random),
+    mut look: impl FnMut(Left),
+) {
     let _alone = alone();
     unshare_mounts();
     let dir = tempfile::tempdir().unwrap();
@@ -69,33 +83,43 @@ fn nothing_acknowledged_is_lost_when_the_power_fails() {
     fs::File::create(&image).unwrap().set_len(96 << 20).unwrap();
     run("mkfs.ext4", &["-q", "-F", image.to_str().unwrap()]);
     let _live = Mounted::new(&image, &live);
-
+    let store = live.join("store");
     let mut random = Random(u64::from(std::process::id()));
     let seed = random.0;
-    let mut model = Model::new();
     for cut in 0..CUTS {
-        let store = live.join("store");
-        let mut child = Committer::start("child_that_commits", &store);
+        prepare(&store);
+        let mut child = Committer::start(child, &store);
         child.wait_for_opening();
-        child.wait_for(1 + random.below(30));
+        until(&mut child, &mut random);
         child.freeze();
         run("cp", &["--sparse=always", image.to_str().unwrap(), copy.to_str().unwrap()]);
-        let acknowledged = child.kill().unwrap();
+        let acknowledged = child.kill().unwrap_or_default();
 
+        let which = format!("seed {seed} cut {cut}, {acknowledged} acknowledged");
         let _after = Mounted::new(&copy, &after);
-        let (found, findings) = (SLED.open)(&after.join("store"), options())
-            .unwrap_or_else(|error| panic!("seed {seed} cut {cut}, {acknowledged} acknowledged: {error}"));
-        let newest = found.newest_commit().0;
-        println!("cut {cut}: {acknowledged} acknowledged, {newest} found; {}", findings.join("; "));
-        assert!(newest >= acknowledged && newest <= acknowledged + 1, "seed {seed} cut {cut}");
-        model.advance(newest);
-        model.expect(&*found);
-        assert!(
-            !findings.iter().any(|said| said.contains("set aside") || said.contains("lacks")),
-            "{findings:?}"
-        );
-        drop(found);
+        let (store, findings) =
+            (SLED.open)(&after.join("store"), options()).unwrap_or_else(|error| panic!("{which}: {error}"));
+        println!("{which}, {} found; {}", store.newest_commit().0, findings.join("; "));
+        look(Left { which, acknowledged, store, findings });
     }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_the_power_fails() {
+    let mut model = Model::new();
+    cut(
+        "child_that_commits",
+        |_| {},
+        |child, random| child.wait_for(1 + random.below(30)),
+        |Left { which, acknowledged, store, findings }| {
+            let newest = store.newest_commit().0;
+            assert!(newest >= acknowledged && newest <= acknowledged + 1, "{which}");
+            model.advance(newest);
+            model.expect(&*store);
+            let is_worse = |said: &String| said.contains("set aside") || said.contains("lacks");
+            assert!(!findings.iter().any(is_worse), "{findings:?}");
+        },
+    );
 }
 
 #[test]
@@ -110,39 +134,17 @@ fn child_that_migrates() {
 
 #[test]
 fn a_migration_during_which_the_power_fails_is_undone_by_the_older_release() {
-    let _alone = alone();
-    unshare_mounts();
-    let dir = tempfile::tempdir().unwrap();
-    let (image, live) = (dir.path().join("image"), dir.path().join("live"));
-    let (copy, after) = (dir.path().join("copy"), dir.path().join("after"));
-    fs::File::create(&image).unwrap().set_len(96 << 20).unwrap();
-    run("mkfs.ext4", &["-q", "-F", image.to_str().unwrap()]);
-    let _live = Mounted::new(&image, &live);
-    let store = live.join("store");
     let mut model = Model::new();
     model.advance(70);
-
-    let mut random = Random(u64::from(std::process::id()));
-    let seed = random.0;
-    for cut in 0..CUTS {
-        let _ = fs::remove_dir_all(&store);
-        run_to(&mut *(SLED.open)(&store, options()).unwrap().0, 70);
-        let mut child = Committer::start("child_that_migrates", &store);
-        child.wait_for_opening();
-        for _ in 0..random.below(20_000_000) {
-            std::hint::spin_loop();
-        }
-        child.freeze();
-        run("cp", &["--sparse=always", image.to_str().unwrap(), copy.to_str().unwrap()]);
-        child.kill();
-
-        let _after = Mounted::new(&copy, &after);
-        let (found, findings) = (SLED.open)(&after.join("store"), options())
-            .unwrap_or_else(|error| panic!("seed {seed} cut {cut}: {error}"));
-        println!("cut {cut}: {}", findings.join("; "));
-        model.expect(&*found);
-        drop(found);
-    }
+    cut(
+        "child_that_migrates",
+        |store| {
+            let _ = fs::remove_dir_all(store);
+            run_to(&mut *(SLED.open)(store, options()).unwrap().0, 70);
+        },
+        |_, random| (0..random.below(20_000_000)).for_each(|_| std::hint::spin_loop()),
+        |left| model.expect(&*left.store),
+    );
 }
 
 #[test]
