@@ -10,6 +10,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+/// A file that is there for a moment, to see whether we get so much.
+const PROBE: &str = "room";
+
 /// A commit is refused when less is free: enough for what one commit, a snapshot aside, can write.
 const RESERVE: u64 = 16 * 1024 * 1024;
 
@@ -52,6 +55,7 @@ impl Place {
                 remove(&dir.join(name))?;
             }
         }
+        remove(&path.join(PROBE))?;
         sync_dir(path)?;
         Ok(place)
     }
@@ -124,7 +128,7 @@ impl Place {
     /// Whether we get so many bytes although others do not: a file system may hold blocks back for a user, which shows
     /// only when they are taken.
     fn can_take(&self, bytes: u64) -> bool {
-        let probe = self.path.join("room");
+        let probe = self.path.join(PROBE);
         let Ok(length) = i64::try_from(bytes) else { return false };
         let taken = File::create(&probe).is_ok_and(|file| {
             nix::fcntl::fallocate(&file, nix::fcntl::FallocateFlags::empty(), 0, length).is_ok()
@@ -165,6 +169,7 @@ fn stranger(path: &Path) -> Result<Option<String>, StoreError> {
         "damaged",
         "kept",
         "aside",
+        PROBE,
         "lost+found",
     ];
     let names = list(path)?;
