@@ -32,7 +32,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use store::{CommitNumber, EventNumber, Store};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 /// Pieces that wait to be sent.
@@ -327,6 +327,8 @@ struct Unpacked {
     images: bool,
     /// Whether the box's configuration was in it and is replaced.
     configuration: bool,
+    /// Whether the API's token is the backup's; else the box's own configuration says what it is.
+    token: bool,
     /// What was damaged already when the backup was made.
     damaged: Vec<String>,
 }
@@ -365,28 +367,53 @@ async fn take(
     turn: Turn,
     past: (CommitNumber, EventNumber),
 ) -> Result<Response, Failed> {
+    let (answer, answered) = oneshot::channel();
+    // A task of its own: a client that closes takes the answering with it, and what is armed and not followed by a start
+    // would be put in place by any later one, over what was done since.
+    tokio::spawn(async move {
+        let unpacked = match receive(&api, terms, body, turn, past).await {
+            Ok(unpacked) => unpacked,
+            Err(e) => {
+                // One who is gone is told nothing.
+                drop(answer.send(Err(e)));
+                return;
+            }
+        };
+        log::warn!("backup unpacked, all services start anew with it");
+        let text = serde_json::to_vec(&unpacked).expect("these are strings and numbers");
+        let (mut out, body) = Channel::<Bytes, io::Error>::new(1);
+        if answer.send(Ok(Body::new(body))).is_ok() {
+            out.send_data(text.into()).await.ok();
+        }
+        drop(out);
+        (api.backup.anew)();
+    });
+    let body = answered.await.map_err(|_| Failed::storage("unpacking broke off: try again"))??;
+    Ok((StatusCode::ACCEPTED, [(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// Receives and unpacks a backup, and arms it when all of it came.
+async fn receive(
+    api: &Api,
+    terms: Terms,
+    body: Body,
+    turn: Turn,
+    past: (CommitNumber, EventNumber),
+) -> Result<Unpacked, Failed> {
     let (pieces, received) = upload::channel();
     let (key, places) = (api.backup.shared.key.clone(), api.backup.clone());
     let work = tokio::task::spawn_blocking(move || {
-        // One that is cut off goes on unpacking for a moment, and the next must wait for that.
-        let _turn = turn;
         unpack::unpack(received, &key, &places, terms.configuration, past)
     });
     let sent = upload::feed(body, pieces).await;
-    let done = work.await.map_err(|_| Failed::storage("unpacking broke off: try again"))?;
-    let unpacked = match (done, sent) {
-        (Ok(unpacked), Ok(())) => unpacked,
+    let broke_off = |_| Failed::storage("unpacking broke off: try again");
+    let (incoming, unpacked) = match (work.await.map_err(broke_off)?, sent) {
+        (Ok(done), Ok(())) => done,
         (Ok(_), Err(e)) => return Err(Failed::invalid(format!("the upload was cut off: {e}"))),
         (Err(e), _) => return Err(e),
     };
-    log::warn!("backup unpacked, all services start anew with it");
-    let text = serde_json::to_vec(&unpacked).expect("these are strings and numbers");
-    let (mut out, body) = Channel::<Bytes, io::Error>::new(1);
-    let anew = api.backup.anew;
-    tokio::spawn(async move {
-        out.send_data(text.into()).await.ok();
-        drop(out);
-        anew();
-    });
-    Ok((StatusCode::ACCEPTED, [(header::CONTENT_TYPE, "application/json")], Body::new(body)).into_response())
+    tokio::task::spawn_blocking(move || incoming.arm()).await.map_err(broke_off)??;
+    // Nothing of another restore may begin before.
+    drop(turn);
+    Ok(unpacked)
 }

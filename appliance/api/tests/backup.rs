@@ -18,10 +18,14 @@ static ANEW: AtomicU32 = AtomicU32::new(0);
 
 /// An appliance whose store is on the disk.
 fn stage() -> Stage {
-    let store = |path: &Path| Box::new(Sled::open(path, Options::default()).unwrap()) as Box<dyn Store>;
-    let stage = Stage::begin(store, || {
+    stage_with(|| {
         ANEW.fetch_add(1, Ordering::SeqCst);
-    });
+    })
+}
+
+fn stage_with(anew: fn()) -> Stage {
+    let store = |path: &Path| Box::new(Sled::open(path, Options::default()).unwrap()) as Box<dyn Store>;
+    let stage = Stage::begin(store, anew);
     fs::write(stage.files.path().join("token"), format!("{TOKEN}\n")).unwrap();
     fs::create_dir(stage.files.path().join("restore")).unwrap();
     stage
@@ -117,6 +121,49 @@ fn the_boxs_configuration_and_the_images_are_left_out_when_told_so() {
     let ready = to.at("restore/ready");
     assert!(ready.join("more-images").exists() && !ready.join("images").exists());
     assert!(!ready.join("kiln.toml").exists());
+    assert!(ready.join("token").exists() && answer["token"] == json!(true));
+}
+
+#[test]
+fn a_token_that_the_boxs_configuration_names_stays() {
+    let (from, to) = (filled(), stage());
+    fs::write(to.at("box.toml"), "[uplink]\n[api]\ntoken = \"of the box\"\n").unwrap();
+    let key = Identity::generate();
+    let backup = from.backup(&key, false);
+    let (status, answer) = to.restore(&to.sealed(&backup, &key), "");
+    assert_eq!((status, &answer["token"]), (202, &json!(false)), "{answer}");
+    assert!(!to.at("restore/ready/token").exists());
+    // Where that configuration goes, its word goes too.
+    let (status, answer) = to.restore(&to.sealed(&backup, &key), "?configuration=true");
+    assert_eq!((status, &answer["token"]), (202, &json!(true)), "{answer}");
+    assert!(to.at("restore/ready/token").exists());
+}
+
+/// How often the appliance of the next test was told to start anew.
+static GONE: AtomicU32 = AtomicU32::new(0);
+
+#[test]
+fn a_client_that_goes_away_after_its_last_octet_leaves_nothing_waiting_for_a_later_start() {
+    let from = filled();
+    let to = stage_with(|| {
+        GONE.fetch_add(1, Ordering::SeqCst);
+    });
+    let key = Identity::generate();
+    let sealed = to.sealed(&from.backup(&key, true), &key);
+    let mut client = std::net::TcpStream::connect(to.address).unwrap();
+    let head = format!(
+        "PUT /v1/appliance/restore HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n",
+        sealed.len()
+    );
+    client.write_all(head.as_bytes()).unwrap();
+    client.write_all(&sealed).unwrap();
+    drop(client);
+    // What is ready is taken now, not at some later start.
+    let is_told = |_| {
+        std::thread::park_timeout(std::time::Duration::from_millis(10));
+        to.at("restore/ready").exists() && GONE.load(Ordering::SeqCst) == 1
+    };
+    assert!((0..3000).any(is_told), "nobody was told to start anew");
 }
 
 #[test]

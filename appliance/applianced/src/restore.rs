@@ -10,8 +10,8 @@ use crate::config::Config;
 use anyhow::{Context as _, Result, bail};
 use nix::unistd::{Gid, Uid};
 use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, lchown};
 use std::path::Path;
 
 /// What is replaced, one by one; who stands in for one that a backup lacks is its earlier self.
@@ -21,7 +21,12 @@ const PARTS: [&str; 6] = ["store", "volumes", "drives", "images", "token", "kiln
 pub(crate) fn place(config: &Config, volumes: Option<(u32, u32)>) -> Result<()> {
     let (data, restore) = (&config.appliance.data, config.restore());
     let (ready, replaced) = (restore.join("ready"), restore.join("replaced"));
-    if !is_plain_directory(&restore)? || !is_plain_directory(&ready)? {
+    if !is_plain_directory(&restore)? {
+        return remove(&replaced);
+    }
+    // Of one that was broken off: nobody unpacks now.
+    remove(&restore.join("incoming"))?;
+    if !is_plain_directory(&ready)? {
         return remove(&replaced);
     }
     log::warn!("puts the restored state in place");
@@ -29,6 +34,11 @@ pub(crate) fn place(config: &Config, volumes: Option<(u32, u32)>) -> Result<()> 
     fs::create_dir_all(&replaced).with_context(|| format!("cannot make {}", replaced.display()))?;
     for part in PARTS {
         let from = ready.join(part);
+        match part {
+            // Root takes it for its own.
+            "kiln.toml" if from.is_file() => settle_configuration(&from, &data.join(part))?,
+            _ => {}
+        }
         match part {
             "volumes" => check(&from, volumes)?,
             "kiln.toml" => check(&from, volumes.map(|_| (0, 0)))?,
@@ -63,6 +73,33 @@ pub(crate) fn place(config: &Config, volumes: Option<(u32, u32)>) -> Result<()> 
     sync(&restore)?;
     log::warn!("the restored state is in place");
     remove(&replaced)
+}
+
+/// Of the configuration of a backup all is taken but who may log in: whoever may restore is not thereby root. One that
+/// is not in order is not taken.
+fn settle_configuration(new: &Path, own: &Path) -> Result<()> {
+    let read = |path: &Path| fs::read_to_string(path).ok()?.parse::<toml::Table>().ok();
+    check(new, None)?;
+    let settled = read(new).map(|mut table| {
+        let shell = read(own).and_then(|mut own| own.remove("ssh"));
+        table.remove("ssh");
+        table.extend(shell.map(|shell| ("ssh".to_owned(), shell)));
+        table
+    });
+    let text = settled.map(|table| toml::to_string(&table).context("a configuration that cannot be written"));
+    match text.transpose()? {
+        Some(text) if host::config::Config::parse(&text).is_ok() => {
+            remove(new)?;
+            let mut options = File::options();
+            let file = options.write(true).create_new(true).mode(0o600).open(new);
+            file.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+                .with_context(|| format!("cannot write {}", new.display()))
+        }
+        _ => {
+            log::warn!("the backup's configuration of the box is not in order and is not taken");
+            remove(new)
+        }
+    }
 }
 
 /// Whether it is there; an error when it is something else.

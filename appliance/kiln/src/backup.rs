@@ -101,6 +101,7 @@ struct Unpacked {
     release: String,
     images: bool,
     configuration: bool,
+    token: bool,
     damaged: Vec<String>,
     #[serde(flatten)]
     rest: Value,
@@ -161,12 +162,20 @@ pub(crate) fn restore(client: &Client, output: Output, wanted: &Restore) -> Resu
         return json(&unpacked);
     }
     println!("the backup of release {} is unpacked; all services start anew with it", unpacked.release);
-    println!("the API's token is the backup's from now on");
+    println!(
+        "{}",
+        match unpacked.token {
+            true => "the API's token is the backup's from now on",
+            false => "the API's token stays what the box's configuration says",
+        }
+    );
     if !unpacked.images {
         println!("images were not in it: import again those that are missing");
     }
     if unpacked.configuration {
-        println!("the box's configuration is the backup's from its next start on");
+        println!(
+            "the box's configuration is the backup's from its next start on, but for who may log in by SSH"
+        );
     }
     for what in &unpacked.damaged {
         println!("damaged already when the backup was made: {what}");

@@ -25,6 +25,9 @@ struct Said {
     text: String,
 }
 
+/// An appliance that is there takes a connection at once.
+const CONNECT: Duration = Duration::from_secs(5);
+
 impl Client {
     pub(crate) fn new(url: &str, token_file: &Path) -> Result<Client> {
         let token = std::fs::read_to_string(token_file).with_context(|| {
@@ -40,7 +43,7 @@ impl Client {
         }
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_connect(Some(Duration::from_secs(5)))
+            .timeout_connect(Some(CONNECT))
             .timeout_recv_response(Some(Duration::from_secs(600)))
             .build();
         let url = url.trim_end_matches('/').to_owned();
@@ -98,7 +101,14 @@ impl Client {
     }
 
     pub(crate) fn upload<T: DeserializeOwned>(&self, path: &str, mut body: impl Read) -> Result<T> {
-        Client::read(self.send(Method::PUT, path, SendBody::from_reader(&mut body))?)
+        Client::read(self.patient().send(Method::PUT, path, SendBody::from_reader(&mut body))?)
+    }
+
+    /// The same, for what takes the appliance as long as it takes: it looks through all that it was sent.
+    fn patient(&self) -> Client {
+        let config =
+            Agent::config_builder().http_status_as_error(false).timeout_connect(Some(CONNECT)).build();
+        Client { agent: config.into(), url: self.url.clone(), token: self.token.clone() }
     }
 
     pub(crate) fn delete(&self, path: &str) -> Result<()> {

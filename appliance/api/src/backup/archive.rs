@@ -244,8 +244,9 @@ fn fill(from: &mut impl Read, path: &str, size: u64, file: &File, buffer: &mut [
     }
 }
 
-/// The first components of all paths: files, and directories.
-const TOPS: [&str; 6] = ["store", "token", "kiln.toml", "drives", "images", "volumes"];
+/// Files of a backup, and directories of it with files in them.
+const FILES: [&str; 3] = ["store", "token", "kiln.toml"];
+const DIRECTORIES: [&str; 3] = ["drives", "images", "volumes"];
 
 /// Only what a backup of ours could have: no way out of the directory, no name that begins another file's life.
 fn check_path(path: &str) -> Result<(), Refused> {
@@ -256,7 +257,12 @@ fn check_path(path: &str) -> Result<(), Refused> {
             && *part != "."
             && *part != ".."
     };
-    if parts.len() > 4 || !parts.iter().all(is_fit) || !TOPS.contains(&parts[0]) {
+    let is_placed = match parts.len() {
+        1 => FILES.contains(&parts[0]),
+        2..=4 => DIRECTORIES.contains(&parts[0]),
+        _ => false,
+    };
+    if !is_placed || !parts.iter().all(is_fit) {
         let shown: String = path.chars().take(80).collect();
         return Err(Refused::Bad(format!("{shown:?} is no path of a backup")));
     }

@@ -16,8 +16,26 @@ use store::{CommitNumber, EventNumber, Options, Sled};
 /// The largest store; it is in memory for a moment.
 const STORE: u64 = 512 << 20;
 
-/// A directory that goes when this is dropped, unless it was kept.
-struct Incoming(PathBuf);
+/// A backup that is unpacked; it goes when this is dropped, unless it was armed.
+pub(super) struct Incoming(PathBuf);
+
+impl Incoming {
+    /// Names it so that the next start of the services takes it, which must follow.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(super) fn arm(self) -> Result<(), Failed> {
+        let place = self.0.parent().unwrap_or(Path::new("."));
+        let ready = place.join("ready");
+        let disk =
+            |e: io::Error| Failed::storage(format!("the backup cannot be put in {}: {e}", ready.display()));
+        match fs::remove_dir_all(&ready) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(disk(e)),
+            _ => {}
+        }
+        fs::rename(&self.0, &ready).and_then(|()| File::open(place)?.sync_all()).map_err(disk)
+    }
+}
 
 impl Drop for Incoming {
     fn drop(&mut self) {
@@ -41,7 +59,7 @@ impl Sink for Incoming {
     }
 }
 
-/// Unpacks a backup to where the next start of the services finds it.
+/// Unpacks a backup beside what is there.
 ///
 /// # Errors
 /// Whatever is wrong with it, or with the disk; nothing is left of it then.
@@ -51,7 +69,7 @@ pub(super) fn unpack(
     places: &Places,
     with_configuration: bool,
     past: (CommitNumber, EventNumber),
-) -> Result<Unpacked, Failed> {
+) -> Result<(Incoming, Unpacked), Failed> {
     let place = &places.restore;
     let disk = |e: io::Error| match e.kind() {
         io::ErrorKind::StorageFull => Failed::storage(
@@ -94,19 +112,25 @@ pub(super) fn unpack(
         fs::remove_file(path("kiln.toml")).map_err(disk)?;
         configuration = false;
     }
+    // What the box's configuration says of the token is put over the kept one at every start.
+    let token = configuration || !names_token(&places.configuration);
+    if !token {
+        fs::remove_file(path("token")).map_err(disk)?;
+    }
     if !manifest.images {
         fs::rename(path("images"), path("more-images")).map_err(disk)?;
     }
     let on_disk = |path: &Path| File::open(path).and_then(|file| Ok(nix::unistd::syncfs(file)?));
     on_disk(&incoming.0).map_err(disk)?;
-    let ready = place.join("ready");
-    match fs::remove_dir_all(&ready) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(disk(e)),
-        _ => {}
-    }
-    fs::rename(&incoming.0, &ready).and_then(|()| File::open(place)?.sync_all()).map_err(disk)?;
     let archive::Manifest { release, made, images } = manifest;
-    Ok(Unpacked { release, made, images, configuration, damaged })
+    Ok((incoming, Unpacked { release, made, images, configuration, token, damaged }))
+}
+
+/// Whether a box's configuration says what the API's token is.
+fn names_token(configuration: &Path) -> bool {
+    let text = fs::read_to_string(configuration).unwrap_or_default();
+    let table = text.parse::<toml::Table>().unwrap_or_default();
+    table.get("api").and_then(|api| api.get("token")).is_some()
 }
 
 /// Makes a store of the exported one, in its place.
