@@ -134,8 +134,8 @@ async fn restart() {
 
 async fn reset() {
     log::warn!("box starts again, and wipes all that it keeps");
-    if let Err(e) = blocking(|| data::mark_reset().map_err(Into::into)).await {
-        log::error!("the data partition cannot be marked to be wiped: {e:#}");
+    if let Err(e) = blocking(data::mark_reset).await {
+        log::error!("nothing is wiped: {e:#}");
         return;
     }
     restart().await;

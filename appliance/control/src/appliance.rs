@@ -129,7 +129,9 @@ impl<S: Store> Control<S> {
 
     pub(crate) fn put_update(&mut self, bundle: String, restart: bool, now: Time) -> Result<Done, Refusal> {
         self.may_update()?;
-        let number = self.update.as_ref().map_or(0, |update| update.number) + 1;
+        // The hand's record is of the box, the store may be of another, restored: no number is used twice.
+        let told = self.facts.host().update.as_ref().map_or(0, |(number, _)| *number);
+        let number = self.update.as_ref().map_or(0, |update| update.number).max(told) + 1;
         let update = UpdateRecord { number, bundle, restart, asked: now, stage: None };
         let event = Event::new(now, "appliance", number, "update", "an update is begun");
         self.keep(Batch::new().put_as(KEY, &update).event_as(&event))?;
@@ -140,6 +142,10 @@ impl<S: Store> Control<S> {
     pub(crate) fn reset_appliance(&mut self) -> Result<Done, Refusal> {
         if !self.site.image {
             let text = "this appliance is no image: stop it and remove its data directory";
+            return refuse(RefusalKind::Conflict, text);
+        }
+        if self.facts.host().box_.as_ref().is_some_and(|box_| !box_.keeps) {
+            let text = "memory stands in for the data partition, or over it, and the partition itself would not be wiped: start the box with the word kiln.reset on the kernel's command line (GRUB's menu has an entry for it)";
             return refuse(RefusalKind::Conflict, text);
         }
         // Not written down: it would be wiped with the rest, and a restart in between has done nothing.

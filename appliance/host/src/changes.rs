@@ -5,6 +5,7 @@
 //! begin again, which nobody's deployment minds.
 
 use crate::{
+    clock,
     config::Config,
     console::{say, write},
     esp::Did,
@@ -19,12 +20,14 @@ use crate::{
 };
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
-use std::{convert::Infallible, fs, net::Ipv4Addr, path::Path, time::Duration};
+use std::{convert::Infallible, fs, net::Ipv4Addr, path::Path, thread, time::Duration};
 
 /// Whether the lease's client still runs is looked at so often.
 const LOOK: Duration = Duration::from_secs(10);
 /// Announcements come in swarms: when none has come for so long, it is over.
 const QUIET: Duration = Duration::from_millis(300);
+/// An address stays for so long at least.
+const REST: Duration = Duration::from_secs(60);
 /// A swarm that does not end is looked into all the same.
 const SWARM: usize = 200;
 
@@ -87,7 +90,7 @@ fn interfaces() -> Result<()> {
     }
     network::keep_asking(&config, uplink(&config).is_none());
     renew(&config, "the network is another", did, |report| {
-        report.troubles.retain(|there| !there.starts_with(network::MISSING));
+        report.troubles.retain(|there| !there.starts_with(network::MISSING) && !troubles.contains(there));
         report.troubles.extend(troubles);
     })
 }
@@ -103,11 +106,39 @@ fn uplink(config: &Config) -> Option<Ipv4Addr> {
 /// # Errors
 /// The kernel's, or the file system's.
 pub fn leased(event: &str) -> Result<()> {
-    network::leased(event, Lease::told(|name| std::env::var(name).ok()))?;
-    let (Some(config), Some(lease)) = (in_force(), network::lease()) else { return Ok(()) };
+    let (config, told) = (in_force(), Lease::told(|name| std::env::var(name).ok()));
+    if let (Some(config), Some(lease)) = (&config, &told)
+        && let Err(why) = config.admit(lease.address)
+    {
+        let trouble = format!("{} {why}", network::REFUSED);
+        say(&trouble);
+        // Before `host start` is through there is no report, and it says that the uplink has no address.
+        let _ = report::amend(network::REFUSED, [trouble]);
+        return network::leased("deconfig", None);
+    }
+    if let Some(told) = &told {
+        rest_from(told);
+    }
+    network::leased(event, told)?;
+    let (Some(config), Some(lease)) = (config, network::lease()) else { return Ok(()) };
     renew(&config, &format!("the uplink's address is {}", lease.address), Did::Already, |report| {
-        report.troubles.retain(|there| !there.starts_with(network::NO_LEASE));
+        let over = [network::NO_LEASE, network::REFUSED];
+        report.troubles.retain(|there| !over.iter().any(|it| there.starts_with(it)));
     })
+}
+
+/// A server that gives another address again and again may not end the services each time: the next one waits, with
+/// udhcpc, which runs us.
+fn rest_from(told: &Lease) {
+    let Ok(meta) = fs::metadata(network::LEASE) else { return };
+    if network::lease().is_some_and(|there| there.address == told.address) {
+        return;
+    }
+    let age = meta.modified().ok().and_then(|changed| changed.elapsed().ok()).unwrap_or(REST);
+    let until = clock::now() + REST.saturating_sub(age);
+    while clock::now() < until {
+        thread::park_timeout(until.since(clock::now()));
+    }
 }
 
 /// Where the services' configuration is to be another, or the network is another, they begin again, and the console's
@@ -164,7 +195,7 @@ fn medium() -> Result<()> {
         }
         return Ok(());
     }
-    if report.data.as_ref().and_then(|data| data.device.as_ref()).is_none() {
+    if !report.data.is_some_and(|data| data.keeps()) {
         say(&format!(
             "there is no data partition to keep {place} on: restart the box with the medium in it (Ctrl-Alt-Del)"
         ));

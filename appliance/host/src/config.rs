@@ -214,6 +214,25 @@ impl Config {
     pub fn parse(text: &str) -> Result<Config, Vec<Fault>> {
         check::checked(text)
     }
+
+    /// Whether the uplink may have an address that somebody else gave it: a subnet of its own, as one in the
+    /// configuration has to be.
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    pub fn admit(&self, lease: Prefix) -> Result<(), String> {
+        if !check::is_machine(lease) {
+            return Err(format!("{lease}, which is no machine's address: look at the DHCP server"));
+        }
+        let oob = self.oob.iter().map(|leg| (leg.address, "oob".to_owned()));
+        let networks = self.networks.iter().map(|network| (network.address, network.name.to_string()));
+        match oob.chain(networks).find(|(other, _)| check::overlap(*other, lease)) {
+            None => Ok(()),
+            Some((other, what)) => Err(format!(
+                "{lease}, which overlaps {other} of {what}: give each network a subnet of its own, or look at who answers DHCP on the uplink"
+            )),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -38,6 +38,8 @@ const NUMBER: u32 = 5;
 const NAME: &str = "data";
 /// Its name while it is being emptied.
 const ERASED: &str = "data-erased";
+/// Where it is mounted.
+const PLACE: &str = "/data";
 /// In its file system: it is to be emptied.
 const MARK: &str = ".reset";
 /// So much is emptied between two words of how far it is.
@@ -189,6 +191,11 @@ pub fn there(place: &Path) -> Option<Data> {
 }
 
 impl Data {
+    /// Whether what is written there outlives a restart.
+    pub fn keeps(&self) -> bool {
+        self.device.is_some() && self.how != How::ReadOnly
+    }
+
     fn measure(&mut self, place: &Path) {
         let Ok(found) = statvfs(place) else { return };
         self.size = found.blocks() * found.fragment_size();
@@ -421,10 +428,19 @@ fn random_guid() -> Result<Uuid> {
 /// The box is to be as it was flashed from its next start on.
 ///
 /// # Errors
-/// The file system's.
-pub fn mark_reset() -> std::io::Result<()> {
-    keep(&Path::new("/data").join(MARK), b"", 0o600)
+/// The file system's, or what is at `/data` is memory, and the partition would stay as it is.
+pub fn mark_reset() -> Result<()> {
+    ensure!(is_in_use(), "{UNMARKED}");
+    keep(&Path::new(PLACE).join(MARK), b"", 0o600).context("the data partition cannot be marked")
 }
+
+/// Whether what is at `/data` is the partition itself, and not memory instead of it or over it.
+pub fn is_in_use() -> bool {
+    source(Path::new(PLACE)).is_some_and(|source| source.is_absolute())
+}
+
+/// Why nothing can be marked.
+const UNMARKED: &str = "memory stands in for the data partition, or over it, and the partition itself would stay as it is: start the box with the word kiln.reset on the kernel's command line";
 
 /// Writes a file so that after a power cut it is the old one or the new one.
 ///

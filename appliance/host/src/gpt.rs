@@ -71,6 +71,29 @@ pub struct Table {
     size: u64,
 }
 
+/// A disk whose first header is not shown.
+struct WithoutFirst<'a, D>(&'a mut D);
+
+impl<D: Read + Seek> Read for WithoutFirst<'_, D> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let at = self.0.stream_position()?;
+        let length = self.0.read(into)?;
+        let hidden = SECTOR..2 * SECTOR;
+        for (octet, place) in into[..length].iter_mut().zip(at..) {
+            if hidden.contains(&place) {
+                *octet = 0;
+            }
+        }
+        Ok(length)
+    }
+}
+
+impl<D: Seek> Seek for WithoutFirst<'_, D> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.0.seek(to)
+    }
+}
+
 impl Table {
     /// Reads the table at the disk's beginning, or its copy at the disk's end when that is not whole.
     ///
@@ -86,8 +109,12 @@ impl Table {
         }
         let mut mbr = [0; SECTOR as usize];
         disk.seek(SeekFrom::Start(0)).and_then(|_| disk.read_exact(&mut mbr)).map_err(odd)?;
-        let gpt = GPT::read_from(disk, SECTOR).map_err(odd)?;
-        Ok(Table { gpt, mbr, size })
+        // It tries the first one first.
+        let gpt = match whole(disk, 1) {
+            true => GPT::read_from(disk, SECTOR),
+            false => GPT::read_from(&mut WithoutFirst(disk), SECTOR),
+        };
+        Ok(Table { gpt: gpt.map_err(odd)?, mbr, size })
     }
 
     fn is_whole(disk: &mut (impl Read + Seek), at: u64, sectors: u64) -> Result<bool, Odd> {

@@ -246,8 +246,8 @@ pub fn run() -> Result<()> {
     if report.configuration.file.is_some() {
         return Ok(());
     }
-    if report.data.and_then(|data| data.device).is_none() {
-        bail!("this box has no data partition to keep a configuration on: give it one on a stick");
+    if !report.data.is_some_and(|data| data.keeps()) {
+        bail!("this box has no data partition that could keep a configuration on: give it one on a stick");
     }
     let links = network::interfaces()?;
     let cards: Vec<Card> = links.iter().filter_map(|interface| card(&interface.link)).collect();

@@ -31,7 +31,7 @@ const CARDS: Duration = Duration::from_secs(10);
 /// Looks at the interfaces; more are needed only by somebody who changes them meanwhile.
 const LOOKS: usize = 40;
 /// What is known of the uplink's lease.
-const LEASE: &str = "/run/kiln/lease.json";
+pub const LEASE: &str = "/run/kiln/lease.json";
 const UDHCPC: &str = "/run/kiln/udhcpc.pid";
 /// `/etc/resolv.conf` is a link to it.
 const RESOLV: &str = "/run/resolv.conf";
@@ -108,10 +108,12 @@ pub fn interfaces_of(config: &Config, patience: Duration, drivers: &mut dyn FnMu
                 break;
             }
             for act in acts {
-                did = Did::Changed;
-                if let Err(e) = rtnl.act(&act) {
-                    troubles.push(format!("{act}: {}{}", e.desc(), hint(e)));
-                    failed.insert(act);
+                match rtnl.act(&act) {
+                    Ok(()) => did = Did::Changed,
+                    Err(e) => {
+                        troubles.push(format!("{act}: {}{}", e.desc(), hint(e)));
+                        failed.insert(act);
+                    }
                 }
             }
         }
@@ -206,6 +208,8 @@ fn ask_for_lease(troubles: &mut Vec<String>) {
 
 /// What the trouble begins with that an interface ends.
 pub const MISSING: &str = "no interface is";
+/// What the trouble begins with when a lease is refused.
+pub const REFUSED: &str = "the uplink's DHCP server offers";
 /// What the trouble begins with that a lease ends.
 pub const NO_LEASE: &str = "no DHCP server answers on the uplink";
 

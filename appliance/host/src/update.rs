@@ -242,6 +242,7 @@ pub fn look() -> Result<BoxFact> {
         slots: slots.collect(),
         // A certificate to hold bundles against, and a boot loader that knows of two slots.
         updatable: Path::new(KEYRING).exists() && esp.counts(),
+        keeps: data::is_in_use(),
         troubles: Report::read().map(|report| report.troubles).unwrap_or_default(),
     })
 }

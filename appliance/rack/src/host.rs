@@ -83,6 +83,9 @@ pub struct BoxFact {
     pub slots: Vec<SlotFact>,
     /// Whether this image takes updates: it was built with the certificate that they are signed by.
     pub updatable: bool,
+    /// Whether what it keeps is on its data partition, and not in memory instead of it or over it.
+    #[serde(default)]
+    pub keeps: bool,
     /// What was wrong when the box started, each with what to do.
     pub troubles: Vec<String>,
 }

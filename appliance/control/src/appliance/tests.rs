@@ -21,7 +21,7 @@ fn tell(control: &mut Control<Memory>, seq: u64, fact: HostFact) {
 fn here(updatable: bool, trial: bool) -> HostFact {
     let slot = |slot, trial| SlotFact { slot, version: Some("1".to_owned()), good: true, trial };
     let slots = vec![slot(Slot::A, trial), slot(Slot::B, false)];
-    HostFact::Box(BoxFact { slot: Slot::A, slots, updatable, troubles: Vec::new() })
+    HostFact::Box(BoxFact { slot: Slot::A, slots, updatable, keeps: true, troubles: Vec::new() })
 }
 
 /// With a hand on the line that has told what the box is.
@@ -39,6 +39,30 @@ fn update(control: &mut Control<Memory>) -> Result<Done, String> {
 fn kinds(control: &Control<Memory>) -> Vec<String> {
     let (events, _) = control.events(store::EventNumber(0), 100).unwrap();
     events.into_iter().filter(|(_, e)| e.subject.kind == "appliance").map(|(_, e)| e.kind).collect()
+}
+
+#[test]
+fn a_store_of_another_box_begins_no_update_that_the_hand_takes_for_one_it_made() {
+    let store = Memory::default();
+    let mut control = open(&store);
+    connect(&mut control);
+    let stage = Stage::Good { slot: Slot::A, version: "1".to_owned() };
+    tell(&mut control, 2, HostFact::Update { number: 7, stage });
+    assert_eq!(update(&mut control), Ok(Done::Changed));
+    assert_eq!(control.plans().host.update.as_ref().unwrap().number, 8);
+    assert_eq!(control.appliance_view().update.unwrap().stage, None);
+}
+
+#[test]
+fn a_box_whose_data_are_in_memory_is_not_said_to_be_wiped() {
+    let store = Memory::default();
+    let mut control = open(&store);
+    connect(&mut control);
+    let HostFact::Box(fact) = here(true, false) else { panic!("it is what the box is") };
+    tell(&mut control, 2, HostFact::Box(BoxFact { keeps: false, ..fact }));
+    let refused = control.handle_intent(Intent::Reset, NOW).unwrap_err().text;
+    assert!(refused.contains("kiln.reset"), "{refused}");
+    assert!(!control.plans().host.reset);
 }
 
 #[test]

@@ -38,6 +38,18 @@ fn line(text: &str, at: usize) -> usize {
     text.as_bytes().iter().take(at).filter(|octet| **octet == b'\n').count() + 1
 }
 
+/// Whether an address with its subnet can be a machine's.
+pub(super) fn is_machine(prefix: Prefix) -> bool {
+    let network = prefix.address.to_bits() & prefix.netmask().to_bits();
+    let is_inside = prefix.address.to_bits() != network && prefix.address != prefix.broadcast();
+    is_inside && !prefix.address.is_loopback() && !prefix.address.is_multicast()
+}
+
+/// Whether two subnets have an address in common.
+pub(super) fn overlap(one: Prefix, other: Prefix) -> bool {
+    one.contains(other.address) || other.contains(one.address)
+}
+
 struct Check<'a> {
     text: &'a str,
     faults: Vec<Fault>,
@@ -61,16 +73,13 @@ impl Check<'_> {
 
     /// An address is a machine's, on a subnet that nothing else has.
     fn use_prefix(&mut self, prefix: Prefix, span: Range<usize>, role: &str) {
-        let network = prefix.address.to_bits() & prefix.netmask().to_bits();
-        let is_machine = prefix.address.to_bits() != network && prefix.address != prefix.broadcast();
-        if !is_machine || prefix.address.is_loopback() || prefix.address.is_multicast() {
+        if !is_machine(prefix) {
             self.fault(
                 span.clone(),
                 format!("{prefix} is not a machine's address: give the appliance's own"),
             );
         }
-        let overlaps = |other: &Prefix| other.contains(prefix.address) || prefix.contains(other.address);
-        if let Some((other, what)) = self.subnets.iter().find(|(other, _)| overlaps(other)) {
+        if let Some((other, what)) = self.subnets.iter().find(|(other, _)| overlap(*other, prefix)) {
             let text = format!("{prefix} overlaps {other} of {what}: give each network a subnet of its own");
             self.fault(span, text);
         }

@@ -72,6 +72,22 @@ fn the_least_configuration_is_an_uplink() {
 
 /// The whole configuration with a line in place of another, and the fault that must be found.
 #[test]
+fn a_lease_is_a_machines_address_on_a_subnet_of_its_own() {
+    let config = Config::parse(WHOLE).unwrap();
+    assert_eq!(config.admit("192.0.2.77/24".parse().unwrap()), Ok(()));
+    for (lease, said) in [
+        ("10.8.0.5/25", "overlaps 10.8.0.1/24 of oob"),
+        ("10.0.0.5/8", "overlaps 10.8.0.1/24 of oob"),
+        ("10.7.0.1/24", "overlaps 10.7.0.1/24 of prov"),
+        ("192.0.2.255/24", "no machine's address"),
+        ("127.0.0.2/8", "no machine's address"),
+    ] {
+        let refused = config.admit(lease.parse().unwrap()).unwrap_err();
+        assert!(refused.contains(said), "{lease}: {refused}");
+    }
+}
+
+#[test]
 fn every_fault_says_its_line_and_what_to_do() {
     let table = [
         ("serial = 3", "serial = ", "line 1: "),

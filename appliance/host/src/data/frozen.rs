@@ -69,13 +69,25 @@ fn settled(device: &Path) -> Result<PathBuf> {
     let size = size.with_context(|| format!("{} cannot be read", device.display()))?;
     let changes = loop_device(size)?;
     let mapped = Mapped::create("data")?;
+    let played = play_back(device, size, &changes, &mapped);
+    if played.is_err() {
+        // While it is there, nobody else may mount what is below it.
+        if let Err(e) = mapped.remove() {
+            say(&format!("{} stays mapped: {e}", device.display()));
+        }
+        return played;
+    }
+    say(&format!("what the journal of {} holds is put in place in memory", device.display()));
+    played
+}
+
+/// Makes `mapped` a snapshot of a device, changes kept on another, and plays its journal back there; returns it.
+fn play_back(device: &Path, size: u64, changes: &Path, mapped: &Mapped) -> Result<PathBuf> {
     // Documentation/admin-guide/device-mapper/snapshot.rst: N, kept for as long as the machine runs.
     let table = format!("{} {} N {CHUNK}", device.display(), changes.display());
-    if let Err(e) = mapped.load("snapshot", size / SECTOR, &table, Access::Write) {
-        // It is nothing, and nobody has it open.
-        let _ = mapped.remove();
-        return Err(e).context("dm-snapshot refused the table: is dm_snapshot among the modules?");
-    }
+    mapped
+        .load("snapshot", size / SECTOR, &table, Access::Write)
+        .context("dm-snapshot refused the table: is dm_snapshot among the modules?")?;
     // As on a disk that can be written to: what can be mended is, in memory.
     let mend = |how_much: &str| run(Command::new("e2fsck").arg(how_much).arg(&mapped.device));
     let (mut status, mut said) = mend("-p")?;
@@ -84,8 +96,7 @@ fn settled(device: &Path) -> Result<PathBuf> {
     }
     let last = super::last_of(&said);
     ensure!(matches!(status, Some(0..=3)) && is_settled(&mapped.device)?, "e2fsck: {last}");
-    say(&format!("what the journal of {} holds is put in place in memory", device.display()));
-    Ok(mapped.device)
+    Ok(mapped.device.clone())
 }
 
 /// A block device that is memory, of so many octets at most.
