@@ -4,6 +4,7 @@ use crate::{
     clock,
     console::{say, write},
     data,
+    efivars::{self, Access, Variables},
     modules::Modules,
     moments::{Moments, mark},
     network,
@@ -208,16 +209,10 @@ struct Release {
     built: Option<i64>,
 }
 
-/// Whether Secure Boot is on (UEFI 2.10, 3.3: `SecureBoot`, one octet behind four of attributes).
+/// Whether Secure Boot is on (UEFI 2.10, 3.3: `SecureBoot`).
 fn secure_boot() -> Option<bool> {
-    const PLACE: &str = "/sys/firmware/efi/efivars";
-    const VARIABLE: &str = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
-    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-    mount(Some("efivarfs"), PLACE, Some("efivarfs"), flags, None::<&str>).ok()?;
-    let said = fs::read(Path::new(PLACE).join(VARIABLE));
-    // Nobody needs it any more, and variables can brick a box.
-    let _ = umount2(PLACE, MntFlags::MNT_DETACH);
-    said.ok()?.get(4).map(|on| *on == 1)
+    let value = Variables::open(Access::Read).ok()?.get(efivars::SECURE_BOOT).ok()??;
+    value.first().map(|on| *on == 1)
 }
 
 impl Release {

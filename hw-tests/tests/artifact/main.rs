@@ -6,6 +6,7 @@ mod machine;
 mod ramdisk;
 mod san;
 mod setup;
+mod signature;
 mod tiny;
 
 use std::fs;
