@@ -112,7 +112,9 @@ impl Lone {
                 "driver=blklogwrites,file=raw,log=log,log-sector-size=512,log-super-update-interval=1,node-name=logged",
             );
         }
-        let drive = if matches!(from, Start::Logged(_)) { "logged" } else { "raw" };
+        // The log puts a piece before each write's: one that QEMU merged to as many pieces as the host takes at once
+        // would fail.
+        let drive = if matches!(from, Start::Logged(_)) { "logged,request-merging=off" } else { "raw" };
         qemu.args(["-device", &format!("virtio-blk-pci,drive={drive},bootindex=1,write-cache=on")]);
         qemu.args(["-device", "qemu-xhci,id=usb"]);
         qemu.args(["-drive", &format!("if=none,id=stick,format=raw,readonly=on,file={here}/stick.img")]);
