@@ -21,13 +21,15 @@ enum User {
     Ntp,
 }
 
-/// What writing a slot takes: RAUC mounts the bundle and makes it its own, and init is told to restart.
-const HOST: [Capability; 6] = [
+/// What writing a slot takes: RAUC mounts the bundle and makes it its own, the firmware is told which slot it starts
+/// once (efivarfs holds its files against being changed), and init is told to restart.
+const HOST: [Capability; 7] = [
     Capability::CAP_SYS_ADMIN,
     Capability::CAP_DAC_OVERRIDE,
     Capability::CAP_CHOWN,
     Capability::CAP_FOWNER,
     Capability::CAP_LEASE,
+    Capability::CAP_LINUX_IMMUTABLE,
     Capability::CAP_KILL,
 ];
 

@@ -1,6 +1,6 @@
 //! The ESP, for as long as somebody needs it: the boot loader's state is on it.
 
-use crate::{grubenv::Block, slot::Disk};
+use crate::{grubenv::Block, loader, slot::Disk};
 use anyhow::{Context as _, Result};
 use nix::{
     errno::Errno,
@@ -29,6 +29,15 @@ pub enum Did {
     Already,
     /// It is so now.
     Changed,
+}
+
+/// How a boot loader comes to start a slot that is on trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loader {
+    /// GRUB: by the variables, in which it counts.
+    Counting,
+    /// systemd-boot: it is told to, once ([`crate::loader`]).
+    Once,
 }
 
 /// The ESP, mounted until this is dropped. One process has it at a time; the others wait.
@@ -67,7 +76,12 @@ impl Esp {
         Path::new(PLACE)
     }
 
-    /// Whether its disk takes writes, and a boot loader that counts is on it.
+    /// The boot loader that is on it.
+    pub fn loader(&self) -> Loader {
+        if loader::is_on(self.root()) { Loader::Once } else { Loader::Counting }
+    }
+
+    /// Whether its disk takes writes, and what is kept of the slots is on it.
     pub fn counts(&self) -> bool {
         self.can_write && self.grubenv().exists()
     }

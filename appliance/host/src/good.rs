@@ -2,12 +2,14 @@
 //!
 //! GRUB counts a start before it makes it (`TRY`), and passes over a slot on trial that was started once. So a
 //! system that never comes to say that it is good is left at the next start: by power, by watchdog, or by
-//! [`watch`], which init starts beside the supervisor.
+//! [`watch`], which init starts beside the supervisor. systemd-boot counts nothing: its start of a slot on trial is the
+//! only one ([`loader`]), until the slot is the one that it prefers.
 
 use crate::{
     clock,
     console::say,
-    esp::{self, Did, Esp},
+    esp::{self, Did, Esp, Loader},
+    loader,
     slot::{self, Named, Place},
     trial, update,
 };
@@ -35,8 +37,7 @@ const FAREWELL: Duration = Duration::from_secs(60);
 /// # Errors
 /// This is no system that a slot booted.
 pub fn running() -> Result<(Slot, Place)> {
-    let cmdline = fs::read_to_string("/proc/cmdline").context("no /proc/cmdline")?;
-    let named = Named::read(&cmdline)?;
+    let named = Named::running()?;
     let place = slot::find(named.root).context("the slot's partition is gone")?;
     Ok((Slot::named(&named.slot).context("kiln.slot= is neither A nor B")?, place))
 }
@@ -52,6 +53,10 @@ pub fn good() -> Result<(Slot, Did)> {
         return Ok((slot, Did::Already));
     }
     let was_on_trial = trial::on_trial(&esp::variables(&esp.grubenv())?) == Some(slot);
+    if esp.loader() == Loader::Once {
+        // The other one, where that is preferred, was on trial or did not come so far. Before the variables: a power cut in between makes the trial begin again, and not the older slot start.
+        loader::prefer(&esp, slot)?;
+    }
     let did = esp::change(&esp.grubenv(), |block| trial::pass(block, slot))?;
     if was_on_trial {
         update::passed(slot);

@@ -3,9 +3,13 @@
 use crate::{
     clock,
     console::{Waiting, say},
+    gpt::Partition,
+    loader,
     modules::{Modules, Uevents},
     moments::mark,
-    slot::{self, Named, Place},
+    seal::Root,
+    slot::{self, Named, Place, Sealed},
+    trial,
     verity::Verity,
 };
 use anyhow::{Context as _, Result, bail};
@@ -15,6 +19,7 @@ use nix::{
     sys::reboot::{RebootMode, reboot},
     unistd::{chdir, chroot, dup2_stderr, dup2_stdin, dup2_stdout, execv},
 };
+use rack::Slot;
 use std::{
     convert::Infallible,
     ffi::CString,
@@ -31,6 +36,8 @@ use std::{
 const REBOOT: Duration = Duration::from_secs(10);
 /// A disk behind a RAID controller or on USB may take so long to appear.
 const DISK: Duration = Duration::from_secs(60);
+/// A disk whose slots hold other systems is seldom followed by one that holds the right one.
+const OTHERS: Duration = Duration::from_secs(5);
 /// Where the slot is mounted before it becomes the root.
 const ROOT: &str = "/slot";
 const INIT: &str = "/sbin/init";
@@ -46,13 +53,26 @@ pub fn run() -> ! {
     }
     match boot() {
         Ok(never) => match never {},
-        Err(e) => give_up(&format!("{e:#}")),
+        Err(e) => {
+            let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+            // GRUB counts what it starts, and comes to the other slot by itself.
+            if loader::asked(&cmdline).is_ok_and(|asked| asked.is_some()) {
+                match loader::turn(Modules::read().ok().as_mut()) {
+                    Ok(Some(slot)) => {
+                        say(&format!("slot {slot} is started next, once, if it holds a system"))
+                    }
+                    Ok(None) => {}
+                    Err(e) => say(&format!("{e:#}")),
+                }
+            }
+            give_up(&format!("{e:#}"))
+        }
     }
 }
 
 fn boot() -> Result<Infallible> {
     let cmdline = fs::read_to_string("/proc/cmdline").context("no /proc/cmdline")?;
-    let named = Named::read(&cmdline)?;
+    let asked = loader::asked(&cmdline)?;
     // Listened to before the first look, so that nothing comes in between.
     let uevents = Uevents::open().context("no news of devices")?;
     let mut modules = match Modules::read() {
@@ -72,7 +92,23 @@ fn boot() -> Result<Infallible> {
         modules.cold_plug();
     }
     mark("drivers");
+    let named = match &asked {
+        Some(root) => choose(root, &uevents, &mut modules)?,
+        None => Named::read(&cmdline)?,
+    };
     let place = find(&named, &uevents, modules.as_mut())?;
+    if asked.is_some() {
+        match Slot::named(&named.slot).map_or(Ok(None), |slot| loader::count(&place.disk, slot)) {
+            Ok(None) => {}
+            Ok(Some(other)) => bail!(
+                "slot {} was started {} times and never said that it is good: slot {other} is started",
+                named.slot,
+                trial::TRIES
+            ),
+            // A disk that takes no writes: it is started all the same.
+            Err(e) => say(&format!("{e:#}")),
+        }
+    }
     let seal = slot::seal(&place, &named)?;
     let verity = Verity::open(&seal, &place.number)?;
     if let Err(e) = enter(&verity) {
@@ -97,23 +133,65 @@ fn find(named: &Named, uevents: &Uevents, mut modules: Option<&mut Modules>) -> 
         if let Some(place) = slot::find(named.root).filter(|place| place.device.exists()) {
             return Ok(place);
         }
-        match slot::mend(named.root).filter(|_| !std::mem::replace(&mut mended, true)) {
-            Some(Ok(disk)) => {
-                let disk = disk.display();
-                say(&format!("{disk}: a partition table that was half written is mended from its copy"));
-                continue;
-            }
-            Some(Err(e)) => say(&format!("{e:#}")),
-            None => {}
+        if mend(&mut mended, |there| there.guid == named.root) {
+            continue;
         }
         let Some(left) = waiting.left() else {
-            let disks: Vec<String> =
-                slot::disks().iter().map(|disk| disk.device().display().to_string()).collect();
-            let seen = if disks.is_empty() { "no disk is there".into() } else { disks.join(", ") };
-            bail!("{what} is on none of the disks ({seen}): is the disk's driver among the modules?");
+            bail!("{what} is on none of the disks ({}): is the disk's driver among the modules?", seen());
         };
         uevents.wait(left.min(Duration::from_secs(1)), modules.as_deref_mut());
     }
+}
+
+/// Waits for the slot that has the system whose root hash this is, and says so to the system in it.
+fn choose(root: &Root, uevents: &Uevents, modules: &mut Option<Modules>) -> Result<Named> {
+    let said = loader::selected(modules.as_mut());
+    let what = "the system that this kernel image was signed for";
+    let mut waiting = Waiting::new(what, DISK);
+    let mut mended = false;
+    let mut since = None;
+    loop {
+        match slot::sealed(root, said) {
+            Sealed::Here(named) => {
+                named.leave()?;
+                return Ok(named);
+            }
+            Sealed::Others(others) if *since.get_or_insert_with(clock::now) + OTHERS <= clock::now() => {
+                bail!("{what} is in no slot: {}", others.join("; "));
+            }
+            Sealed::Others(_) | Sealed::Nowhere => {}
+        }
+        let is_slot = |there: &Partition| Slot::ALL.iter().any(|slot| slot::name_of(*slot) == there.name);
+        if mend(&mut mended, is_slot) {
+            continue;
+        }
+        let Some(left) = waiting.left() else {
+            bail!("no disk has two slots ({}): is the disk's driver among the modules?", seen());
+        };
+        uevents.wait(left.min(Duration::from_secs(1)), modules.as_mut());
+    }
+}
+
+/// Mends a partition table once; says whether it did.
+fn mend(mended: &mut bool, is_it: impl Fn(&Partition) -> bool) -> bool {
+    match slot::mend(is_it).filter(|_| !std::mem::replace(mended, true)) {
+        Some(Ok(disk)) => {
+            let disk = disk.display();
+            say(&format!("{disk}: a partition table that was half written is mended from its copy"));
+            true
+        }
+        Some(Err(e)) => {
+            say(&format!("{e:#}"));
+            false
+        }
+        None => false,
+    }
+}
+
+/// The disks, for a person.
+fn seen() -> String {
+    let disks: Vec<String> = slot::disks().iter().map(|disk| disk.device().display().to_string()).collect();
+    if disks.is_empty() { "no disk is there".into() } else { disks.join(", ") }
 }
 
 /// Mounts the slot, and reads what is needed first.

@@ -6,7 +6,8 @@
 //!      └─► init of the slot ─► [`start`]   [`data`], the configuration ([`search`], [`config`]),
 //!                  │                       the [`network`] ([`links`], [`rtnl`]), what [`services`] read
 //!                  ├─► applianced supervisor, respawned ─► [`good`], when all services were ready for a minute
-//!                  ├─► [`good::watch`], where the slot is on [`trial`] after an [`update`]
+//!                  ├─► [`good::watch`], where the slot is on [`trial`] after an [`update`]; with Secure Boot
+//!                  │   the [`loader`] is another than GRUB
 //!                  ├─► [`ssh`], respawned: a shell for operators, where somebody may log in
 //!                  └─► [`changes`], respawned: cards that come late, a stick that is put in
 //! ```
@@ -28,6 +29,7 @@ pub mod gpt;
 pub mod grubenv;
 pub mod init;
 pub mod links;
+pub mod loader;
 pub mod mapper;
 pub mod menu;
 pub mod modules;
@@ -45,6 +47,7 @@ pub mod start;
 pub mod time;
 pub mod trial;
 pub mod trust;
+pub mod uki;
 pub mod update;
 pub mod verity;
 pub mod watchdog;

@@ -1,10 +1,12 @@
 //! The slot the box runs from: its partition among the disks, and the seal in it.
 
 use crate::{
-    gpt::{Step, Table},
+    gpt::{Partition, Step, Table},
+    loader,
     seal::{self, BLOCK, Root, Seal},
 };
 use anyhow::{Context as _, Result, bail};
+use rack::Slot;
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _},
@@ -14,6 +16,8 @@ use std::{
 use uuid::Uuid;
 
 const BLOCKS: &str = "/sys/class/block";
+/// Words as on a command line, of the slot that the initramfs chose; in memory.
+const FOUND: &str = "/run/kiln/slot";
 
 /// What the kernel's command line says of the slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,11 +36,7 @@ impl Named {
     /// # Errors
     /// Says which word is missing or wrong.
     pub fn read(cmdline: &str) -> Result<Named> {
-        let word = |key: &str| {
-            // A boot loader appends to what its configuration says: the last counts.
-            let words = cmdline.split_ascii_whitespace();
-            words.filter_map(|word| word.strip_prefix(key)?.strip_prefix('=')).next_back()
-        };
+        let word = |key| word(cmdline, key);
         let slot = word("kiln.slot").unwrap_or_default();
         if slot != "A" && slot != "B" {
             bail!("kiln.slot= on the kernel command line is {slot:?}, not A or B");
@@ -48,6 +48,34 @@ impl Named {
         });
         Ok(Named { slot: slot.to_owned(), root, verity: verity.transpose()? })
     }
+
+    /// Of the system that runs: what its command line says, and where that leaves it open, what the initramfs found.
+    ///
+    /// # Errors
+    /// As [`Named::read`]: no slot was started.
+    pub fn running() -> Result<Named> {
+        let cmdline = fs::read_to_string("/proc/cmdline").context("no /proc/cmdline")?;
+        let found = fs::read_to_string(FOUND).unwrap_or_default();
+        Named::read(&format!("{cmdline} {found}"))
+    }
+
+    /// Leaves what the initramfs found for the system that it starts.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn leave(&self) -> Result<()> {
+        let text = format!("kiln.slot={} kiln.root={}", self.slot, self.root);
+        let folder = Path::new(FOUND).parent().context("a file that is in a folder")?;
+        fs::create_dir_all(folder)
+            .and_then(|()| fs::write(FOUND, text))
+            .with_context(|| format!("{FOUND} cannot be written"))
+    }
+}
+
+/// A word of the command line: KEY=VALUE. A boot loader appends to what its configuration says: the last counts.
+pub fn word<'a>(cmdline: &'a str, key: &str) -> Option<&'a str> {
+    let words = cmdline.split_ascii_whitespace();
+    words.filter_map(|word| word.strip_prefix(key)?.strip_prefix('=')).next_back()
 }
 
 /// A partition, as the kernel knows it.
@@ -61,17 +89,22 @@ pub struct Place {
     pub disk: PathBuf,
 }
 
-/// The disk's table in which the partition is.
-fn table_with(disk: &Path, guid: Uuid) -> Option<(Table, u32)> {
+/// The name of a slot's partition in the table.
+pub fn name_of(slot: Slot) -> String {
+    format!("system-{slot}").to_ascii_lowercase()
+}
+
+/// The disk's table in which such a partition is.
+fn table_with(disk: &Path, is_it: impl Fn(&Partition) -> bool) -> Option<(Table, u32)> {
     let table = Table::read(&mut File::open(disk).ok()?).ok()?;
-    let number = table.partitions().into_iter().find(|partition| partition.guid == guid)?.number;
+    let number = table.partitions().into_iter().find(is_it)?.number;
     Some((table, number))
 }
 
 /// Finds a partition; nothing: its disk is not there yet.
 pub fn find(guid: Uuid) -> Option<Place> {
     for disk in disks() {
-        let Some((_, number)) = table_with(&disk.device(), guid) else { continue };
+        let Some((_, number)) = table_with(&disk.device(), |there| there.guid == guid) else { continue };
         if let Some(place) = disk.partition(number) {
             return Some(place);
         }
@@ -79,18 +112,57 @@ pub fn find(guid: Uuid) -> Option<Place> {
     None
 }
 
+/// What is on the disks, for a kernel image that fits either slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sealed {
+    /// This slot has its system.
+    Here(Named),
+    /// There are slots, and their systems are others.
+    Others(Vec<String>),
+    /// No disk with two slots is there yet.
+    Nowhere,
+}
+
+/// Looks for the slot whose seal has a root hash; `said`: the one that the boot loader says it started.
+pub fn sealed(root: &Root, said: Option<Slot>) -> Sealed {
+    let mut others = Vec::new();
+    for disk in disks() {
+        let Some(slots) = disk.slots() else { continue };
+        let seals: Vec<(Slot, Result<Seal>)> =
+            slots.iter().map(|(slot, _, place)| (*slot, seal_of(place))).collect();
+        let holding: Vec<Slot> = seals
+            .iter()
+            .filter(|(_, seal)| seal.as_ref().is_ok_and(|seal| seal.root == *root))
+            .map(|(slot, _)| *slot)
+            .collect();
+        let chosen = loader::choose(&holding, said);
+        if let Some((slot, guid, _)) = slots.iter().find(|(slot, ..)| Some(*slot) == chosen) {
+            return Sealed::Here(Named { slot: slot.to_string(), root: *guid, verity: Some(root.clone()) });
+        }
+        others.extend(slots.iter().zip(seals).map(|((slot, _, place), (_, seal))| {
+            let what = match seal {
+                Ok(seal) => format!("another system, version {}", seal.version),
+                Err(e) => format!("none: {e:#}"),
+            };
+            format!("slot {slot} on {} has {what}", place.device.display())
+        }));
+    }
+    if others.is_empty() { Sealed::Nowhere } else { Sealed::Others(others) }
+}
+
 /// The disks that have such a partition: more than one when two were flashed with the same image.
 pub fn twins(guid: Uuid) -> Vec<PathBuf> {
-    disks().into_iter().map(|disk| disk.device()).filter(|disk| table_with(disk, guid).is_some()).collect()
+    let has_it = |disk: &PathBuf| table_with(disk, |there| there.guid == guid).is_some();
+    disks().into_iter().map(|disk| disk.device()).filter(has_it).collect()
 }
 
 /// A power cut while the partition table was written leaves its copy at the disk's end whole; Linux looks
-/// only at the first. Puts it back where the copy has the partition; returns the disk.
-pub fn mend(guid: Uuid) -> Option<Result<PathBuf>> {
+/// only at the first. Puts it back where the copy has such a partition; returns the disk.
+pub fn mend(is_it: impl Fn(&Partition) -> bool) -> Option<Result<PathBuf>> {
     for disk in disks() {
         let device = disk.device();
         let is_cut = |table: &Table| !table.is_primary() && table.is_protected();
-        let Some((table, _)) = table_with(&device, guid).filter(|(table, _)| is_cut(table)) else {
+        let Some((table, _)) = table_with(&device, &is_it).filter(|(table, _)| is_cut(table)) else {
             continue;
         };
         let mend = || -> Result<PathBuf> {
@@ -153,6 +225,17 @@ impl Disk {
         let table = Table::read(&mut File::open(self.device()).ok()?).ok()?;
         let there = table.partitions().into_iter().find(|partition| partition.name == name)?;
         self.partition(there.number)
+    }
+
+    /// Its slots, their partitions' GUIDs and places; nothing: they are not both there.
+    fn slots(&self) -> Option<Vec<(Slot, Uuid, Place)>> {
+        let partitions = Table::read(&mut File::open(self.device()).ok()?).ok()?.partitions();
+        let slot = |slot| {
+            let there = partitions.iter().find(|partition| partition.name == name_of(slot))?;
+            let place = self.partition(there.number).filter(|place| place.device.exists())?;
+            Some((slot, there.guid, place))
+        };
+        Slot::ALL.into_iter().map(slot).collect()
     }
 
     /// One of its partitions, if the kernel knows it.

@@ -64,7 +64,7 @@ pub fn start() {
             .push("there is no watchdog, not even the kernel's own: a box that hangs stays so".into());
     }
     let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let named = Named::read(&cmdline);
+    let named = Named::running();
     let place = named.as_ref().ok().and_then(|named| slot::find(named.root));
     let twins = named.as_ref().map(|named| slot::twins(named.root)).unwrap_or_default();
     if twins.len() > 1 {

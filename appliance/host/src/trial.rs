@@ -6,6 +6,7 @@
 //! | `A_OK`, `B_OK` | RAUC's | 1: the slot may be started; 0 while it is written, and when its trial failed |
 //! | `A_TRY`, `B_TRY` | RAUC's | starts since the slot last proved itself: three are allowed, on trial one |
 //! | `TRIAL` | ours | the slot that has yet to prove itself; empty: none |
+//! | `ARMED` | ours | the slot that a boot loader which counts nothing was told to start once; with GRUB there is none |
 //!
 //! ```text
 //!   TRIAL=B, then RAUC: B_OK=0, writes B, ORDER="B A" B_OK=1 B_TRY=0
@@ -13,12 +14,22 @@
 //!                              └─► anything else, and the box starts again: B is passed over, A starts,
 //!                                  and A says so: B_OK=0 ORDER="A B" TRIAL=
 //! ```
+//!
+//! systemd-boot reads none of it, and the rest is the same: between RAUC's end and B's start it is told
+//! ([`crate::loader::arm`]), and then `ARMED=B`. Without that, B was never started, whatever else stands here: the update
+//! begins again.
 
-use crate::grubenv::Block;
+use crate::{esp::Loader, grubenv::Block};
 use rack::Slot;
 
 /// The variable that says which slot has yet to prove itself.
 const TRIAL: &str = "TRIAL";
+
+/// The variable that says which slot's one start the boot loader was told.
+const ARMED: &str = "ARMED";
+
+/// Starts that a slot which once was good has to prove itself again.
+pub const TRIES: u8 = 3;
 
 /// What a running slot finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,15 +62,58 @@ pub fn is_good(block: &Block, slot: Slot) -> bool {
 pub fn standing(block: &Block, running: Slot) -> Standing {
     match on_trial(block) {
         Some(slot) if slot == running => Standing::OnTrial,
-        // Written and put first: GRUB started it before us. Before that it was never begun.
-        Some(slot) if first(block) == Some(slot) && is_good(block, slot) => Standing::CameBack,
+        Some(slot) if was_started(block, slot) => Standing::CameBack,
         _ => Standing::Settled,
     }
 }
 
+/// Whether the boot loader started a slot that is on trial.
+fn was_started(block: &Block, slot: Slot) -> bool {
+    match block.get(ARMED) {
+        Some(armed) => Slot::named(armed) == Some(slot),
+        // Written and put first: GRUB started it before us. Before that it was never begun.
+        None => first(block) == Some(slot) && is_good(block, slot),
+    }
+}
+
 /// A slot is about to be written, and is on trial from its first start on.
-pub fn begin(block: &mut Block, slot: Slot) {
+pub fn begin(block: &mut Block, slot: Slot, loader: Loader) {
     block.set(TRIAL, &slot.to_string());
+    if loader == Loader::Once {
+        block.set(ARMED, "");
+    }
+}
+
+/// A boot loader that counts nothing was told to start a slot once.
+pub fn armed(block: &mut Block, slot: Slot) {
+    block.set(ARMED, &slot.to_string());
+}
+
+/// Counts a start, as GRUB does, where the boot loader does not. Returns the slot that is to be started instead: this
+/// one was started three times and never said that it is good. With none left they are all tried again.
+pub fn count(block: &mut Block, slot: Slot) -> Option<Slot> {
+    let name = |slot: Slot| format!("{slot}_TRY");
+    let tries =
+        |block: &Block, slot: Slot| block.get(&name(slot)).and_then(|tries| tries.parse().ok()).unwrap_or(0);
+    let (here, other): (u8, u8) = (tries(block, slot), tries(block, slot.other()));
+    if here < TRIES {
+        block.set(&name(slot), &(here + 1).to_string());
+        return None;
+    }
+    if is_good(block, slot.other()) && other < TRIES {
+        return Some(slot.other());
+    }
+    block.set(&name(slot), "1");
+    block.set(&name(slot.other()), "0");
+    None
+}
+
+/// Nothing is on trial any more.
+fn end(block: &mut Block) {
+    block.set(TRIAL, "");
+    if block.get(ARMED).is_some() {
+        block.set(ARMED, "");
+    }
 }
 
 /// A slot proved itself.
@@ -67,7 +121,7 @@ pub fn pass(block: &mut Block, slot: Slot) {
     block.set(&format!("{slot}_OK"), "1");
     block.set(&format!("{slot}_TRY"), "0");
     if on_trial(block) == Some(slot) {
-        block.set(TRIAL, "");
+        end(block);
         block.set("ORDER", &order(slot));
     }
 }
@@ -77,7 +131,7 @@ pub fn fail(block: &mut Block, slot: Slot) {
     block.set(&format!("{slot}_OK"), "0");
     block.set("ORDER", &order(slot.other()));
     if on_trial(block) == Some(slot) {
-        block.set(TRIAL, "");
+        end(block);
     }
 }
 

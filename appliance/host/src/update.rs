@@ -9,11 +9,13 @@ mod rauc;
 use crate::{
     console::say,
     data,
-    esp::{self, Esp},
-    good,
+    efivars::Variables,
+    esp::{self, Esp, Loader},
+    good, loader,
     report::Report,
     slot::{self, Disk, Place},
     trial::{self, Standing},
+    uki,
 };
 use anyhow::{Context as _, Result, bail};
 use rack::{BoxFact, Slot, SlotFact, Stage, UpdatePlan};
@@ -181,21 +183,37 @@ pub fn install(plan: &UpdatePlan, progress: &mut dyn FnMut(u8, &str)) -> Result<
     if trial::on_trial(&esp::variables(&esp.grubenv())?) == Some(running) {
         bail!("slot {running} is on trial itself: wait until it is good, in a few minutes");
     }
-    esp::change(&esp.grubenv(), |block| trial::begin(block, slot))?;
-    rauc::install(running, Path::new(&plan.bundle), progress)?;
+    let bundle = Path::new(&plan.bundle);
+    if esp.loader() == Loader::Once {
+        if rauc::description(bundle).is_some_and(|said| !said.contains(uki::MARK)) {
+            bail!("{}", loader::NO_KERNEL);
+        }
+        // An update that was not started yet, and is not to be started half written.
+        loader::disarm()?;
+    }
+    esp::change(&esp.grubenv(), |block| trial::begin(block, slot, esp.loader()))?;
+    rauc::install(running, bundle, progress)?;
     // What RAUC said is done is looked at.
     if trial::first(&esp::variables(&esp.grubenv())?) != Some(slot) {
         bail!("RAUC ended well and the boot loader was not told: send the bundle again");
     }
     let version = version_in(slot).with_context(|| format!("slot {slot} was written and holds no system"))?;
+    if esp.loader() == Loader::Once {
+        progress(100, "Telling the boot loader.");
+        let there = partition(&place, slot).with_context(|| format!("slot {slot} is gone"))?;
+        if let Err(e) = loader::arm(&esp, &there, slot) {
+            esp::change(&esp.grubenv(), |block| trial::fail(block, slot))?;
+            return Err(e);
+        }
+        esp::change(&esp.grubenv(), |block| trial::armed(block, slot))?;
+    }
     fs::write(INSTALLED, "").with_context(|| format!("{INSTALLED} cannot be written"))?;
     Ok(Stage::Installed { slot, version })
 }
 
 /// The partition of a slot, on the disk that the running one is on.
 fn partition(place: &Place, slot: Slot) -> Option<Place> {
-    let name = format!("system-{}", slot.to_string().to_ascii_lowercase());
-    Disk::of(&place.disk)?.named(&name)
+    Disk::of(&place.disk)?.named(&slot::name_of(slot))
 }
 
 /// Names for the slots' partitions that do not change with the disk.
@@ -205,7 +223,7 @@ fn links(place: &Place) -> Result<()> {
         let partition = partition(place, slot);
         let device =
             partition.with_context(|| format!("{} has no slot {slot}", place.disk.display()))?.device;
-        let link = Path::new(LINKS).join(format!("system-{}", slot.to_string().to_ascii_lowercase()));
+        let link = Path::new(LINKS).join(slot::name_of(slot));
         if fs::read_link(&link).is_ok_and(|there| there == device) {
             continue;
         }
@@ -240,8 +258,10 @@ pub fn look() -> Result<BoxFact> {
     Ok(BoxFact {
         slot: running,
         slots: slots.collect(),
-        // A certificate to hold bundles against, and a boot loader that knows of two slots.
-        updatable: Path::new(KEYRING).exists() && esp.counts(),
+        // A certificate to hold bundles against, and a boot loader that knows of two slots, or can be told of them.
+        updatable: Path::new(KEYRING).exists()
+            && esp.counts()
+            && (esp.loader() == Loader::Counting || Variables::are_there()),
         keeps: data::is_in_use(),
         troubles: Report::read().map(|report| report.troubles).unwrap_or_default(),
     })

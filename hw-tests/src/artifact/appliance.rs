@@ -10,7 +10,7 @@
 //! ```
 //!
 //! kiln-VERSION.raucb is the slot image once more, signed, as an appliance takes it for an update: made where
-//! somebody is there to sign it.
+//! somebody is there to sign it. Where an owner's Secure Boot keys are there too, it brings a signed kernel image.
 //!
 //! Made of Debian's packages and our static programs with plain file operations: no root, no loop device, no
 //! mount. Identifiers and times are fixed: the same inputs give the same octets.
@@ -36,7 +36,7 @@ mod root;
 pub mod secure;
 mod slot;
 
-pub use bundle::Signer;
+pub use bundle::{Content, Signer, bundle};
 pub use disk::{ESP_OFFSET, SLOT_OFFSETS};
 pub use secure::Owner;
 pub use slot::{BLOCK, BOUND, Seal};
@@ -136,7 +136,7 @@ pub struct Recipe<'a> {
     pub release: &'a Release,
     /// Who signs its updates; none: it takes none.
     pub signer: Option<&'a Signer>,
-    /// Whose keys the Secure Boot profile is of; none: there is none.
+    /// Whose keys the Secure Boot profile is of, and sign the kernel image in updates; none: there is none.
     pub owner: Option<&'a Owner>,
     /// More for host.cpio: nothing, or a test's own.
     pub more: &'a Archive,
@@ -290,12 +290,17 @@ pub fn write(sources: &Sources, recipe: &Recipe, folder: &Path) -> Result<Image>
     root::write(sources, recipe, folder, &root)?;
     slot::write(&root, &recipe.release.version, &image.slot)?;
     disk::write(&image.slot, folder, &image.disk)?;
+    let boot = sources.boot.join("usr/lib/systemd/boot/efi");
+    let kernel = recipe
+        .owner
+        .map(|owner| secure::kernel(owner, &boot, &root, &image.slot, recipe.release, folder))
+        .transpose()?;
     if let Some(signer) = recipe.signer {
-        bundle::write(&sources.rauc, &image.slot, recipe.release, signer, folder, &image.bundle)?;
+        let content = bundle::Content { slot: &image.slot, kernel: kernel.as_deref() };
+        bundle::write(&sources.rauc, &content, recipe.release, signer, folder, &image.bundle)?;
     }
-    if let Some(owner) = recipe.owner {
-        let boot = sources.boot.join("usr/lib/systemd/boot/efi");
-        let files = secure::files(owner, &boot, &root, &image.slot, recipe.release, folder)?;
+    if let (Some(owner), Some(kernel)) = (recipe.owner, &kernel) {
+        let files = secure::files(owner, &boot, kernel, folder)?;
         let files: Vec<(&str, &Path)> =
             files.iter().map(|(name, file)| (name.as_str(), file.as_path())).collect();
         disk::assemble(&image.slot, &files, folder, &image.secure)?;

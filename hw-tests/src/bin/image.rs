@@ -15,7 +15,7 @@ use hw_tests::artifact::cpio::Archive;
 /// box makes its data partition in the rest of the disk when it first starts. kiln-VERSION.slot is one
 /// system slot of it. With --signer, the image takes updates that the certificate there signed, and
 /// kiln-VERSION.raucb is one: `kiln appliance update kiln-VERSION.raucb`. With --owner, kiln-VERSION.secure.img is the
-/// disk for a box with UEFI Secure Boot and the owner's keys.
+/// disk for a box with UEFI Secure Boot and the owner's keys; with both, the update is for such boxes too.
 #[derive(Parser)]
 #[command(name = "hw-tests/image")]
 struct Arguments {
@@ -30,7 +30,7 @@ struct Arguments {
     #[arg(long, value_name = "DIR")]
     signer: Option<PathBuf>,
     /// A folder with the owner's Secure Boot keys PK, KEK and db (.key and .crt); made when they are not there.
-    /// With it, kiln-VERSION.secure.img is made too
+    /// With it, kiln-VERSION.secure.img is made too, and the update of --signer is for such a box too
     #[arg(long, value_name = "DIR")]
     owner: Option<PathBuf>,
     /// The program `host`, when it lies elsewhere

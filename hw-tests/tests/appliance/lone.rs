@@ -30,6 +30,21 @@ pub(super) enum Start<'a> {
     Logged(&'a Path),
     /// UEFI with Secure Boot, its variables in `vars.fd` of the folder: made, in setup mode, unless they are there.
     Secure,
+    /// The same, every write to the disk in this log.
+    SecureLogged(&'a Path),
+}
+
+impl<'a> Start<'a> {
+    fn is_secure(self) -> bool {
+        matches!(self, Start::Secure | Start::SecureLogged(_))
+    }
+
+    fn log(self) -> Option<&'a Path> {
+        match self {
+            Start::Logged(log) | Start::SecureLogged(log) => Some(log),
+            Start::Bios | Start::Protected | Start::Secure => None,
+        }
+    }
 }
 
 /// A box; ended when it is dropped.
@@ -87,7 +102,7 @@ impl Lone {
         let mut qemu = Command::new("setpriv");
         qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-accel", "tcg", "-cpu", "qemu64"]);
         qemu.args(["-m", "512", "-nodefaults", "-display", "none"]);
-        if from == Start::Secure {
+        if from.is_secure() {
             let variables = folder.join("vars.fd");
             if !variables.exists() {
                 fs::copy("/usr/share/OVMF/OVMF_VARS_4M.fd", &variables).unwrap();
@@ -105,7 +120,7 @@ impl Lone {
         let file = format!("driver=file,filename={disk},node-name=file,discard=unmap{only}");
         qemu.arg("-blockdev").arg(file);
         qemu.arg("-blockdev").arg(format!("driver=raw,file=file,node-name=raw{only}"));
-        if let Start::Logged(log) = from {
+        if let Some(log) = from.log() {
             File::create(log).unwrap();
             qemu.arg("-blockdev").arg(format!("driver=file,filename={},node-name=log", log.display()));
             qemu.arg("-blockdev").arg(
@@ -114,7 +129,7 @@ impl Lone {
         }
         // The log puts a piece before each write's: one that QEMU merged to as many pieces as the host takes at once
         // would fail.
-        let drive = if matches!(from, Start::Logged(_)) { "logged,request-merging=off" } else { "raw" };
+        let drive = if from.log().is_some() { "logged,request-merging=off" } else { "raw" };
         qemu.args(["-device", &format!("virtio-blk-pci,drive={drive},bootindex=1,write-cache=on")]);
         qemu.args(["-device", "qemu-xhci,id=usb"]);
         qemu.args(["-drive", &format!("if=none,id=stick,format=raw,readonly=on,file={here}/stick.img")]);

@@ -11,6 +11,7 @@ mod operation;
 mod plug;
 mod ports;
 mod secure;
+mod signed;
 mod table;
 mod update;
 mod writes;

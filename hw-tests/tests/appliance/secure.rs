@@ -4,25 +4,54 @@ use super::lone::{Lone, Start, copy, flash};
 use super::{WHOLE, directory};
 use control::StatusView;
 use hw_tests::artifact::Workshop;
-use hw_tests::artifact::appliance::{Image, Owner, Programs, Recipe, Release, SLOT_OFFSETS, Seal, image};
+use hw_tests::artifact::appliance::{
+    Image, Owner, Programs, Recipe, Release, SLOT_OFFSETS, Seal, Signer, image,
+};
 use hw_tests::artifact::cpio::Archive;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::Command;
 
-/// The image of this build with the profile of an owner of these tests.
-fn owned() -> (Owner, Image) {
+/// An owner of these tests.
+pub(super) fn owner(name: &str) -> Owner {
+    let workshop = Workshop::open().unwrap();
+    Owner::of(&workshop.target().join("artifacts/owners").join(name)).unwrap()
+}
+
+/// The image of this build under a version's name, of our owner and our signer.
+pub(super) fn owned(version: &str, more: &Archive) -> Image {
     let workshop = Workshop::open().unwrap();
     let own = std::env::current_exe().unwrap();
     let programs = Programs::built(own.ancestors().nth(2).unwrap());
-    let owner = Owner::of(&workshop.target().join("artifacts/owners/ours")).unwrap();
-    let release = Release { version: "0.7.1".to_owned(), commit: "of-a-test".to_owned() };
-    let more = Archive::default();
+    let (owner, signer) = (owner("ours"), signer());
+    let release = Release { version: version.to_owned(), commit: "of-a-test".to_owned() };
     let recipe =
-        Recipe { programs: &programs, release: &release, signer: None, owner: Some(&owner), more: &more };
-    let made = image(&workshop, &recipe).unwrap().0;
-    (owner, made)
+        Recipe { programs: &programs, release: &release, signer: Some(&signer), owner: Some(&owner), more };
+    image(&workshop, &recipe).unwrap().0
+}
+
+/// Whose updates the images of [`owned`] take.
+pub(super) fn signer() -> Signer {
+    let workshop = Workshop::open().unwrap();
+    Signer::of(&workshop.target().join("artifacts/signers/ours")).unwrap()
+}
+
+/// A program, signed by another owner, in the folder `scratch`.
+pub(super) fn signed_by(stranger: &Owner, program: &[u8], scratch: &Path) -> Vec<u8> {
+    let [unsigned, signed] = ["theirs", "theirs.signed"].map(|name| scratch.join(name));
+    fs::write(&unsigned, program).unwrap();
+    tool("sbattach", &["--remove", &unsigned.display().to_string()]);
+    stranger.sign(&unsigned, &signed).unwrap();
+    fs::read(&signed).unwrap()
+}
+
+/// A file of a disk's ESP, in the folder `scratch`.
+pub(super) fn taken(disk: &Path, file: &str, scratch: &Path) -> Vec<u8> {
+    let esp = format!("{}@@{}", disk.display(), hw_tests::artifact::appliance::ESP_OFFSET);
+    let out = scratch.join("taken");
+    tool("mcopy", &["-n", "-o", "-i", &esp, &format!("::{file}"), &out.display().to_string()]);
+    fs::read(&out).unwrap()
 }
 
 fn tool(name: &str, arguments: &[&str]) {
@@ -34,8 +63,7 @@ fn tool(name: &str, arguments: &[&str]) {
 fn change(disk: &Path, file: &str, scratch: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let esp = format!("{}@@{}", disk.display(), hw_tests::artifact::appliance::ESP_OFFSET);
     let (there, out) = (format!("::{file}"), scratch.join("changed"));
-    tool("mcopy", &["-n", "-o", "-i", &esp, &there, &out.display().to_string()]);
-    let mut octets = fs::read(&out).unwrap();
+    let mut octets = taken(disk, file, scratch);
     change(&mut octets);
     fs::write(&out, octets).unwrap();
     tool("mcopy", &["-o", "-i", &esp, &out.display().to_string(), &there]);
@@ -57,7 +85,7 @@ fn refused(folder: &Path, disk: &Path, words: &[&str]) {
 fn with_secure_boot_the_owner_s_system_starts_and_an_altered_one_does_not() {
     let folder = directory("image-secure");
     let _ = fs::remove_dir_all(&folder);
-    let (owner, made) = owned();
+    let made = owned("0.7.1", &Archive::default());
     let disk = flash(&made.secure, &folder);
     {
         let mut lone = Lone::start(&folder, &disk, Start::Secure);
@@ -72,7 +100,7 @@ fn with_secure_boot_the_owner_s_system_starts_and_an_altered_one_does_not() {
     // A kernel image in which one octet is another.
     let altered = folder.join("altered.img");
     copy(&disk, &altered);
-    change(&altered, "EFI/Linux/kiln-A.efi", &folder, |octets| {
+    change(&altered, "EFI/Linux/kiln-a.efi", &folder, |octets| {
         let middle = octets.len() / 2;
         octets[middle] ^= 1;
     });
@@ -81,23 +109,16 @@ fn with_secure_boot_the_owner_s_system_starts_and_an_altered_one_does_not() {
 
     // A boot loader that somebody else signed.
     copy(&disk, &altered);
-    let workshop = Workshop::open().unwrap();
-    let stranger = Owner::of(&workshop.target().join("artifacts/owners/stranger")).unwrap();
     change(&altered, "EFI/BOOT/BOOTX64.EFI", &folder, |octets| {
-        let [unsigned, signed] = ["theirs", "theirs.signed"].map(|name| folder.join(name));
-        fs::write(&unsigned, &octets).unwrap();
-        tool("sbattach", &["--remove", &unsigned.display().to_string()]);
-        stranger.sign(&unsigned, &signed).unwrap();
-        *octets = fs::read(&signed).unwrap();
+        *octets = signed_by(&owner("stranger"), octets, &folder);
     });
     refused(&folder, &altered, &denied);
 
     // A slot that is whole, and is not the one whose root hash was signed.
     copy(&disk, &altered);
-    let other = super::update::release("0.7.2", "ours", &Archive::default());
+    let other = owned("0.7.2", &Archive::default());
     let slot = File::options().write(true).open(&altered).unwrap();
     slot.write_all_at(&fs::read(&other.slot).unwrap(), SLOT_OFFSETS[0]).unwrap();
     assert_ne!(Seal::read(&other.slot).unwrap().root, Seal::read(&made.slot).unwrap().root);
-    refused(&folder, &altered, &["slot A on /dev/vda3 is damaged"]);
-    drop(owner);
+    refused(&folder, &altered, &["is in no slot: slot A on /dev/vda3 has another system, version 0.7.2"]);
 }

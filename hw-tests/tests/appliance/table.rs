@@ -7,11 +7,12 @@ use std::net::Ipv4Addr;
 
 const README: &str = include_str!("../../../rootfs/README.md");
 /// capabilities(7), by their bits.
-const CAPABILITIES: [(&str, u32); 9] = [
+const CAPABILITIES: [(&str, u32); 10] = [
     ("CHOWN", 0),
     ("DAC_OVERRIDE", 1),
     ("FOWNER", 3),
     ("KILL", 5),
+    ("LINUX_IMMUTABLE", 9),
     ("NET_BIND_SERVICE", 10),
     ("NET_RAW", 13),
     ("SYS_ADMIN", 21),

@@ -22,7 +22,7 @@ pub(super) fn release(version: &str, signer: &str, more: &Archive) -> Image {
 }
 
 /// A system whose first process ends at once: the kernel panics.
-fn broken() -> Archive {
+pub(super) fn broken() -> Archive {
     let mut more = Archive::default();
     more.file("init", b"#!/bin/false\n".to_vec(), true);
     more

@@ -59,3 +59,13 @@ fn a_slot_that_is_damaged_or_ends_too_soon_is_refused_with_words() {
     assert!(refused(|octets| octets[40..48].fill(0xff)).contains("is damaged"));
     assert!(refused(|octets| octets.truncate(10)).contains("cannot be read"));
 }
+
+#[test]
+fn what_the_initramfs_found_is_said_in_words_as_on_a_command_line() {
+    let hash = "ab".repeat(32);
+    let cmdline = format!("kiln.slot=loader kiln.verity={hash}\n");
+    assert!(Named::read(&cmdline).is_err(), "it names no slot");
+    let named = Named::read(&format!("{cmdline} kiln.slot=B kiln.root={GUID}")).unwrap();
+    assert_eq!((named.slot.as_str(), named.root.to_string().as_str()), ("B", GUID));
+    assert_eq!(named.verity.unwrap().as_str(), hash);
+}

@@ -13,7 +13,7 @@ fn block() -> Block {
 
 /// What RAUC does with them, in its order; after each the power may be cut.
 const WRITES: [fn(&mut Block); 3] = [
-    |block| begin(block, Slot::B),
+    |block| begin(block, Slot::B, Loader::Counting),
     |block| block.set("B_OK", "0"),
     |block| [("ORDER", "B A"), ("B_OK", "1"), ("B_TRY", "0")].iter().for_each(|(n, v)| block.set(n, v)),
 ];
@@ -90,9 +90,121 @@ fn an_update_after_an_update_goes_the_other_way() {
     WRITES.iter().for_each(|write| write(&mut block));
     assert_eq!(started(&mut block), Slot::B);
     pass(&mut block, Slot::B);
-    begin(&mut block, Slot::A);
+    begin(&mut block, Slot::A, Loader::Counting);
     assert_eq!(standing(&block, Slot::B), Standing::Settled);
     block.set("A_OK", "0");
     assert_eq!(started(&mut block), Slot::B);
     assert_eq!(standing(&block, Slot::B), Standing::Settled);
+}
+
+/// The same with systemd-boot: `told` is what the firmware's variable says, `preferred` the default.
+struct Once {
+    block: Block,
+    told: Option<Slot>,
+    preferred: Slot,
+}
+
+impl Once {
+    /// What an update does, in its order.
+    const WRITES: [fn(&mut Once); 5] = [
+        |once| begin(&mut once.block, Slot::B, Loader::Once),
+        |once| once.block.set("B_OK", "0"),
+        |once| WRITES[2](&mut once.block),
+        |once| once.told = Some(Slot::B),
+        |once| armed(&mut once.block, Slot::B),
+    ];
+
+    fn new() -> Once {
+        Once { block: block(), told: None, preferred: Slot::A }
+    }
+
+    fn started(&mut self) -> Slot {
+        self.told.take().unwrap_or(self.preferred)
+    }
+}
+
+#[test]
+fn where_the_loader_is_told_to_a_power_cut_between_any_two_writes_starts_a_slot_that_is_whole() {
+    for done in 0..=Once::WRITES.len() {
+        let mut once = Once::new();
+        Once::WRITES.iter().take(done).for_each(|write| write(&mut once));
+        let whole = if done >= 4 { Slot::B } else { Slot::A };
+        assert_eq!(once.started(), whole, "after {done} writes");
+        let found = if done >= 4 { Standing::OnTrial } else { Standing::Settled };
+        assert_eq!(standing(&once.block, whole), found, "after {done} writes");
+    }
+}
+
+#[test]
+fn where_the_loader_is_told_to_a_slot_that_was_not_started_did_not_fail() {
+    let mut once = Once::new();
+    // All of RAUC's is done, and the power is cut before the boot loader is told.
+    Once::WRITES.iter().take(3).for_each(|write| write(&mut once));
+    assert_eq!(once.started(), Slot::A);
+    assert_eq!(standing(&once.block, Slot::A), Standing::Settled);
+    Once::WRITES.iter().for_each(|write| write(&mut once));
+    assert_eq!(once.started(), Slot::B);
+    assert_eq!(once.started(), Slot::A, "it is started once");
+    assert_eq!(standing(&once.block, Slot::A), Standing::CameBack);
+    fail(&mut once.block, Slot::B);
+    assert_eq!(standing(&once.block, Slot::A), Standing::Settled);
+    // Another one is begun: what was armed before is no word of it.
+    begin(&mut once.block, Slot::B, Loader::Once);
+    once.block.set("B_OK", "1");
+    assert_eq!(standing(&once.block, Slot::A), Standing::Settled);
+}
+
+#[test]
+fn where_the_loader_is_told_to_a_slot_that_passes_is_preferred() {
+    let mut once = Once::new();
+    Once::WRITES.iter().for_each(|write| write(&mut once));
+    assert_eq!(once.started(), Slot::B);
+    once.preferred = Slot::B;
+    // The power is cut before the variables say so.
+    assert_eq!(once.started(), Slot::B);
+    assert_eq!(standing(&once.block, Slot::B), Standing::OnTrial);
+    pass(&mut once.block, Slot::B);
+    assert_eq!(standing(&once.block, Slot::B), Standing::Settled);
+    assert_eq!(once.block.get("ARMED"), Some(""));
+}
+
+#[test]
+fn a_boot_loader_that_counts_has_no_word_more() {
+    let mut block = block();
+    WRITES.iter().for_each(|write| write(&mut block));
+    fail(&mut block, Slot::B);
+    begin(&mut block, Slot::B, Loader::Counting);
+    pass(&mut block, Slot::B);
+    assert_eq!(block.get("ARMED"), None);
+}
+
+#[test]
+fn where_the_loader_does_not_count_a_slot_is_tried_three_times_and_then_the_other() {
+    let mut block = block();
+    for _ in 0..3 {
+        assert_eq!(count(&mut block, Slot::A), None);
+    }
+    assert_eq!(count(&mut block, Slot::A), Some(Slot::B));
+    assert_eq!(count(&mut block, Slot::B), None);
+    pass(&mut block, Slot::B);
+    assert_eq!(count(&mut block, Slot::A), Some(Slot::B), "it has not proved itself since");
+    for _ in 0..3 {
+        assert_eq!(count(&mut block, Slot::B), None);
+    }
+    assert_eq!(count(&mut block, Slot::B), None, "none is left: both are tried again");
+    assert_eq!(count(&mut block, Slot::A), None);
+    pass(&mut block, Slot::A);
+    assert_eq!(block.get("A_TRY"), Some("0"));
+}
+
+#[test]
+fn where_the_loader_does_not_count_a_slot_that_is_bad_is_not_started_instead() {
+    let mut block = block();
+    fail(&mut block, Slot::B);
+    for _ in 0..10 {
+        assert_eq!(count(&mut block, Slot::A), None);
+    }
+    block.set("A_TRY", "x");
+    assert_eq!(count(&mut block, Slot::A), None);
+    assert_eq!(block.get("A_TRY"), Some("1"));
 }

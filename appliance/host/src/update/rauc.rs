@@ -45,6 +45,21 @@ pub(super) fn install(running: Slot, bundle: &Path, progress: &mut dyn FnMut(u8,
     Ok(())
 }
 
+/// A bundle's description; nothing: RAUC does not read the bundle, and says why when it installs it.
+pub(super) fn description(bundle: &Path) -> Option<String> {
+    let mut command = Command::new(PROGRAM);
+    command.args(["info", "--no-check-time", "--output-format=shell"]).arg(bundle);
+    command.env_clear().env("PATH", "/usr/bin:/usr/sbin:/bin:/sbin").stdin(Stdio::null());
+    let said = command.output().ok().filter(|said| said.status.success())?.stdout;
+    Some(described(&String::from_utf8_lossy(&said)))
+}
+
+/// The line `RAUC_MF_DESCRIPTION='…'`.
+fn described(said: &str) -> String {
+    let line = said.lines().find_map(|line| line.strip_prefix("RAUC_MF_DESCRIPTION="));
+    line.unwrap_or_default().trim_matches('\'').to_owned()
+}
+
 /// What is wrong, of a line of GLib's log such as `(rauc:193): rauc-WARNING **: 13:04:33.017: Invalid bundle`.
 fn reason(line: &str) -> Option<&str> {
     let (_, after) = line.split_once("WARNING **: ")?;

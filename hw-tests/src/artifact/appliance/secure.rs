@@ -1,21 +1,26 @@
 //! The Secure Boot profile: the same system, started by nothing that its owner did not sign.
 //!
 //! ```text
-//!   firmware, with the owner's keys ─► systemd-boot, signed ─► EFI/Linux/kiln-A.efi, signed:
-//!      kernel, initramfs, and a command line with the slot's root hash ─► slot A, held against it
+//!   firmware, with the owner's keys ─► systemd-boot, signed ─► EFI/Linux/kiln-a.efi, signed:
+//!      kernel, initramfs, and a command line with the system's root hash ─► the slot with that hash, held against it
 //! ```
 //!
 //! The keys come to the firmware by systemd-boot: one that is in setup mode takes PK, KEK and db from the ESP at
-//! the box's first start. For UEFI only. Such an image takes no updates: a slot's root hash stands in a signed
-//! file on the ESP, which nobody but the owner can make.
+//! the box's first start. For UEFI only. An update brings its kernel image, signed, in its slot image
+//! ([`host::uki`]); which of the two the boot loader starts, [`host::loader`] says.
+//!
+//! All kernel images have one size, in which there is room: the box writes them in place, and never changes what
+//! the ESP's file system says of itself.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::disk::guid;
-use super::{Release, Seal};
+use host::{loader, uki};
+use rack::Slot;
+
+use super::{Release, Seal, grub};
 use crate::artifact::command::{run, text, tool};
 
 /// The vendor of the keys: Kiln's own.
@@ -23,8 +28,8 @@ const OWNER: &str = "6b696c6e-6b65-8000-8000-000000000001";
 /// The time in the variables that the firmware takes; it refuses older ones later on.
 const SIGNED: &str = "2026-01-01 00:00:00";
 const DAYS: &str = "10950";
-/// What systemd-boot reads: nobody gets to edit a command line, and keys are enrolled where there are none.
-const LOADER: &str = "timeout 0\neditor no\nauto-entries no\nauto-firmware no\nsecure-boot-enroll force\n";
+/// Octets of a kernel image before it is signed: what a signature takes is left of the bound.
+const SIZE: u64 = uki::BOUND - (64 << 10);
 /// Sections of a unified kernel image begin at such a multiple.
 const ALIGNED: u64 = 4096;
 const MACHINE: [&str; 2] =
@@ -123,36 +128,62 @@ impl Owner {
 
 const NAMES: [&str; 3] = ["PK", "KEK", "db"];
 
-/// The ESP's files for a slot image whose root is in the folder `root`: path there, and file.
-pub(super) fn files(
+/// The kernel image of a slot image whose root is in the folder `root`, signed.
+pub(super) fn kernel(
     owner: &Owner,
     boot: &Path,
     root: &Path,
     slot: &Path,
     release: &Release,
     scratch: &Path,
-) -> Result<Vec<(String, PathBuf)>> {
-    let [loader, kernel, plain, configuration] =
-        ["boot.efi", "kiln.efi", "kiln.unsigned", "loader.conf"].map(|name| scratch.join(name));
-    owner.sign(&boot.join("systemd-bootx64.efi"), &loader)?;
+) -> Result<PathBuf> {
+    let [kernel, plain, initrd] = ["kiln.efi", "kiln.unsigned", "initrd"].map(|name| scratch.join(name));
     let seal = Seal::read(slot)?;
-    let words = format!("kiln.slot=A kiln.root={} kiln.verity={} {}", guid(3), seal.root, MACHINE.join(" "));
-    let initrd = scratch.join("initrd");
-    let both = [fs::read(root.join("boot/initramfs"))?, fs::read(root.join("boot/host.cpio"))?].concat();
-    fs::write(&initrd, both)?;
+    let words = format!("kiln.slot=loader kiln.verity={} {}", seal.root, MACHINE.join(" "));
+    let mut both = [fs::read(root.join("boot/initramfs"))?, fs::read(root.join("boot/host.cpio"))?].concat();
+    both.resize(both.len().next_multiple_of(ALIGNED as usize), 0);
+    fs::write(&initrd, &both)?;
     let release = format!(
         "ID=kiln\nNAME=Kiln\nPRETTY_NAME=\"Kiln {}\"\nVERSION_ID={}\n",
         release.version, release.version
     );
     let pieces = [(".osrel", Piece::Text(&release)), (".cmdline", Piece::Text(&words))];
     let parts = [(".linux", Piece::File(&root.join("boot/kernel"))), (".initrd", Piece::File(&initrd))];
-    unified(&boot.join("linuxx64.efi.stub"), &[&pieces[..], &parts].concat(), scratch, &plain)?;
+    let make = || unified(&boot.join("linuxx64.efi.stub"), &[&pieces[..], &parts].concat(), scratch, &plain);
+    make()?;
+    let size = fs::metadata(&plain)?.len();
+    ensure!(size <= SIZE, "the kernel image has {size} octets, and at most {SIZE} fit on the ESP twice");
+    // The kernel passes over zeros behind its last archive.
+    both.resize(both.len() + usize::try_from(SIZE - size)?, 0);
+    fs::write(&initrd, &both)?;
+    make()?;
     owner.sign(&plain, &kernel)?;
-    fs::write(&configuration, LOADER)?;
+    let size = fs::metadata(&kernel)?.len();
+    ensure!(size <= uki::BOUND, "the signed kernel image has {size} octets, more than {}", uki::BOUND);
+    Ok(kernel)
+}
+
+/// The ESP's files, with the kernel image in slot A: path there, and file.
+pub(super) fn files(
+    owner: &Owner,
+    boot: &Path,
+    kernel: &Path,
+    scratch: &Path,
+) -> Result<Vec<(String, PathBuf)>> {
+    let [loader, none, configuration, state] =
+        ["boot.efi", "kiln.none", "loader.conf", "state"].map(|name| scratch.join(name));
+    owner.sign(&boot.join("systemd-bootx64.efi"), &loader)?;
+    // Room for that of slot B, which systemd-boot takes for no program.
+    fs::write(&none, vec![0; usize::try_from(fs::metadata(kernel)?.len())?])?;
+    fs::write(&configuration, loader::configuration(Slot::A))?;
+    fs::write(&state, grub::environment(&[&grub::FIRST[..], &[("ARMED", "")]].concat())?)?;
+    let entry = |slot| format!("EFI/Linux/{}", loader::entry(slot));
     let mut files = vec![
         ("EFI/BOOT/BOOTX64.EFI".to_owned(), loader),
-        ("EFI/Linux/kiln-A.efi".to_owned(), kernel),
+        (entry(Slot::A), kernel.to_owned()),
+        (entry(Slot::B), none),
         ("loader/loader.conf".to_owned(), configuration),
+        (format!("{}/grubenv", grub::FOLDER), state),
     ];
     files.extend(owner.variables(scratch)?);
     Ok(files)

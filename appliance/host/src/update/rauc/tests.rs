@@ -18,3 +18,11 @@ fn of_what_rauc_logs_the_reason_is_told_with_what_to_do() {
     assert_eq!(reason("rauc-event-Message: 13:04:33.014: Installation c5f99806 begins"), None);
     assert_eq!(advice("no such device"), "");
 }
+
+#[test]
+fn a_bundle_s_description_is_a_line_of_what_rauc_says_of_it() {
+    let said =
+        "RAUC_MF_COMPATIBLE='kiln-x86-64'\nRAUC_MF_DESCRIPTION='with a signed kernel image'\nRAUC_IMAGES=1\n";
+    assert_eq!(described(said), "with a signed kernel image");
+    assert_eq!(described("RAUC_MF_COMPATIBLE='kiln-x86-64'\n"), "");
+}
