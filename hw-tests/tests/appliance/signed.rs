@@ -72,14 +72,25 @@ fn refused(lone: &mut Lone, made: &Image, folder: &Path) {
     }
 }
 
+/// systemd-boot's variables of what it starts once, and of what it starts instead of loader.conf's.
+const ONCE: &str = "LoaderEntryOneShot\0";
+const INSTEAD: &str = "LoaderEntryDefault\0";
+
+fn utf16(text: &str) -> Vec<u8> {
+    text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+}
+
+/// Where in a firmware's memory the names of such variables are that are in force.
+fn found(octets: &[u8], name: &str) -> Vec<usize> {
+    let name = utf16(name);
+    let names = octets.windows(name.len()).enumerate().filter(|(_, there)| *there == name);
+    // EDK2's AUTHENTICATED_VARIABLE_HEADER is 60 octets before the name; in it, behind two, the state: VAR_ADDED.
+    names.map(|(at, _)| at).filter(|at| *at >= 58 && octets[at - 58] == 0x3f).collect()
+}
+
 /// Whether the firmware's variables say that systemd-boot is to start something once.
 fn is_armed(variables: &Path) -> bool {
-    // AUTHENTICATED_VARIABLE_HEADER of EDK2: the name is 60 octets behind its begin, and the state, which is
-    // VAR_ADDED, 58 before it.
-    let name: Vec<u8> = "LoaderEntryOneShot\0".encode_utf16().flat_map(u16::to_le_bytes).collect();
-    let octets = fs::read(variables).unwrap();
-    let found = octets.windows(name.len()).enumerate().filter(|(_, there)| *there == name);
-    found.into_iter().any(|(at, _)| at >= 58 && octets[at - 58] == 0x3f)
+    !found(&fs::read(variables).unwrap(), ONCE).is_empty()
 }
 
 /// When systemd-boot was told to start the new slot, in lines of the log of writes.
@@ -155,16 +166,15 @@ fn a_box_with_secure_boot_is_updated_by_its_owner_alone_and_comes_back_wherever_
     assert!(back.slots.iter().any(|slot| slot.slot == Slot::A && !slot.good && !slot.trial), "{back:?}");
     assert!(!lone.console().contains("WRONG"), "{}", lone.console());
     drop(lone);
-    let log = Log::open(&log);
-    let cuts = || cut(&folder, &base, &log, before..after, armed);
-    std::thread::scope(|scope| {
-        let cuts = scope.spawn(cuts);
-        turned(&folder, &base, &log, after);
-        cuts.join().unwrap();
+    let (log, cuts) = (Log::open(&log), number("KILN_CUTS", CUTS));
+    some_at_once(cuts + 1, &|number| match number.checked_sub(1) {
+        None => turned(&folder, &base, &log, after),
+        Some(number) => cut(&folder, &base, &log, before..after, armed, number),
     });
 }
 
-/// The slot that is preferred is damaged while the box is off: the other one is started, and preferred from then on.
+/// The slot that is preferred, by the firmware's variables too, is damaged while the box is off: the other one is
+/// started, and preferred from then on.
 fn turned(folder: &Path, base: &Path, log: &Log, updated: u64) {
     let here = folder.join("turned");
     let disk = cut_off(folder, &here, |disk| {
@@ -173,7 +183,12 @@ fn turned(folder: &Path, base: &Path, log: &Log, updated: u64) {
         let slot = fs::File::options().write(true).open(disk).unwrap();
         slot.write_all_at(&[0; 4096], SLOT_OFFSETS[1]).unwrap();
     });
-    copy(&folder.join("vars.fd"), &here.join("vars.fd"));
+    let mut variables = fs::read(folder.join("armed.fd")).unwrap();
+    for at in found(&variables, ONCE) {
+        variables[at..at + 2 * INSTEAD.len()].copy_from_slice(&utf16(INSTEAD));
+    }
+    assert!(!found(&variables, INSTEAD).is_empty(), "slot B is chosen in systemd-boot's menu, too");
+    fs::write(here.join("vars.fd"), variables).unwrap();
     let mut lone = Lone::start(&here, &disk, Start::Secure);
     let there = self::here(&mut lone);
     assert_eq!((there.slot, version(&there, Slot::A)), (Slot::A, Some(OLD)), "{there:?}");
@@ -184,31 +199,31 @@ fn turned(folder: &Path, base: &Path, log: &Log, updated: u64) {
     drop(lone);
     let preferred = taken(&disk, "loader/loader.conf", &here);
     assert!(preferred.starts_with(b"default kiln-a.efi\n"), "{}", String::from_utf8_lossy(&preferred));
+    let variables = fs::read(here.join("vars.fd")).unwrap();
+    assert_eq!(found(&variables, INSTEAD), [0; 0], "nothing overrules it");
 }
 
-/// The power is cut at moments of the first update: half of them anywhere, half of them while the boot loader is told.
-fn cut(folder: &Path, base: &Path, log: &Log, update: Range<u64>, armed: Armed) {
-    let (cuts, seed) = (number("KILN_CUTS", CUTS), number("KILN_SEED", u64::from(std::process::id())));
-    some_at_once(cuts, &|number| {
-        let mut random = Random(seed.wrapping_mul(1000) + number);
-        let near = armed.before.saturating_sub(100).max(update.start)..(armed.to + 10).min(update.end);
-        let range = if number % 2 == 0 { update.clone() } else { near };
-        let cut = range.start + random.below(range.end - range.start);
-        let is_told = match cut {
-            cut if cut < armed.before || cut >= armed.to => false,
-            cut if cut >= armed.from => true,
-            _ => random.below(2) == 0,
-        };
-        let here = folder.join(format!("cut-{number}"));
-        let disk = cut_off(folder, &here, |disk| {
-            copy(base, disk);
-            log.replay(disk, cut, &mut random);
-        });
-        let variables = if is_told { "armed.fd" } else { "vars.fd" };
-        copy(&folder.join(variables), &here.join("vars.fd"));
-        let what = format!("cut {number} at {cut}, told: {is_told} (KILN_SEED={seed})");
-        let came = starts(&here, &disk, Start::Secure, &what);
-        println!("{what}: {came}");
-        fs::remove_dir_all(&here).unwrap();
+/// The power is cut at a moment of the first update: half of them anywhere, half of them while the boot loader is told.
+fn cut(folder: &Path, base: &Path, log: &Log, update: Range<u64>, armed: Armed, number: u64) {
+    let seed = self::number("KILN_SEED", u64::from(std::process::id()));
+    let mut random = Random(seed.wrapping_mul(1000) + number);
+    let near = armed.before.saturating_sub(100).max(update.start)..(armed.to + 10).min(update.end);
+    let range = if number.is_multiple_of(2) { update } else { near };
+    let cut = range.start + random.below(range.end - range.start);
+    let is_told = match cut {
+        cut if cut < armed.before || cut >= armed.to => false,
+        cut if cut >= armed.from => true,
+        _ => random.below(2) == 0,
+    };
+    let here = folder.join(format!("cut-{number}"));
+    let disk = cut_off(folder, &here, |disk| {
+        copy(base, disk);
+        log.replay(disk, cut, &mut random);
     });
+    let variables = if is_told { "armed.fd" } else { "vars.fd" };
+    copy(&folder.join(variables), &here.join("vars.fd"));
+    let what = format!("cut {number} at {cut}, told: {is_told} (KILN_SEED={seed})");
+    let came = starts(&here, &disk, Start::Secure, &what);
+    println!("{what}: {came}");
+    fs::remove_dir_all(&here).unwrap();
 }
