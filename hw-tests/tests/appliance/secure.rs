@@ -1,41 +1,15 @@
 //! The Secure Boot profile, with a firmware in setup mode and its owner's keys.
 
 use super::lone::{Lone, Start, copy, flash};
+use super::update::{owner, release};
 use super::{WHOLE, directory};
 use control::StatusView;
-use hw_tests::artifact::Workshop;
-use hw_tests::artifact::appliance::{
-    Image, Owner, Programs, Recipe, Release, SLOT_OFFSETS, Seal, Signer, image,
-};
+use hw_tests::artifact::appliance::{Owner, SLOT_OFFSETS, Seal};
 use hw_tests::artifact::cpio::Archive;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::Command;
-
-/// An owner of these tests.
-pub(super) fn owner(name: &str) -> Owner {
-    let workshop = Workshop::open().unwrap();
-    Owner::of(&workshop.target().join("artifacts/owners").join(name)).unwrap()
-}
-
-/// The image of this build under a version's name, of our owner and our signer.
-pub(super) fn owned(version: &str, more: &Archive) -> Image {
-    let workshop = Workshop::open().unwrap();
-    let own = std::env::current_exe().unwrap();
-    let programs = Programs::built(own.ancestors().nth(2).unwrap());
-    let (owner, signer) = (owner("ours"), signer());
-    let release = Release { version: version.to_owned(), commit: "of-a-test".to_owned() };
-    let recipe =
-        Recipe { programs: &programs, release: &release, signer: Some(&signer), owner: Some(&owner), more };
-    image(&workshop, &recipe).unwrap().0
-}
-
-/// Whose updates the images of [`owned`] take.
-pub(super) fn signer() -> Signer {
-    let workshop = Workshop::open().unwrap();
-    Signer::of(&workshop.target().join("artifacts/signers/ours")).unwrap()
-}
 
 /// A program, signed by another owner, in the folder `scratch`.
 pub(super) fn signed_by(stranger: &Owner, program: &[u8], scratch: &Path) -> Vec<u8> {
@@ -85,7 +59,7 @@ fn refused(folder: &Path, disk: &Path, words: &[&str]) {
 fn with_secure_boot_the_owner_s_system_starts_and_an_altered_one_does_not() {
     let folder = directory("image-secure");
     let _ = fs::remove_dir_all(&folder);
-    let made = owned("0.7.1", &Archive::default());
+    let made = release("0.7.1", "ours", &Archive::default());
     let disk = flash(&made.secure, &folder);
     {
         let mut lone = Lone::start(&folder, &disk, Start::Secure);
@@ -116,7 +90,7 @@ fn with_secure_boot_the_owner_s_system_starts_and_an_altered_one_does_not() {
 
     // A slot that is whole, and is not the one whose root hash was signed.
     copy(&disk, &altered);
-    let other = owned("0.7.2", &Archive::default());
+    let other = release("0.7.2", "ours", &Archive::default());
     let slot = File::options().write(true).open(&altered).unwrap();
     slot.write_all_at(&fs::read(&other.slot).unwrap(), SLOT_OFFSETS[0]).unwrap();
     assert_ne!(Seal::read(&other.slot).unwrap().root, Seal::read(&made.slot).unwrap().root);

@@ -2,8 +2,8 @@
 
 use super::cut::{NEW, OLD, cut_off, number, some_at_once, starts, view};
 use super::lone::{Lone, Start, copy, flash};
-use super::secure::{owned, owner, signed_by, signer, taken};
-use super::update::broken;
+use super::secure::{signed_by, taken};
+use super::update::{broken, owner, release, signer};
 use super::writes::{Log, Random};
 use super::{WHOLE, directory};
 use hw_tests::artifact::Workshop;
@@ -29,7 +29,7 @@ fn with_kernel(made: &Image, kernel: Option<&[u8]>, name: &str, folder: &Path) -
     let content = Content { slot: &made.slot, kernel: kernel.map(|_| file.as_path()) };
     let release = Release { version: NEW.to_owned(), commit: "of-a-test".to_owned() };
     let scratch = folder.join(format!("{name}.scratch"));
-    bundle(&Workshop::open().unwrap(), &content, &release, &signer(), &scratch, &out).unwrap();
+    bundle(&Workshop::open().unwrap(), &content, &release, &signer("ours"), &scratch, &out).unwrap();
     fs::remove_dir_all(&scratch).unwrap();
     out
 }
@@ -130,8 +130,8 @@ fn watch(folder: &Path, log: &Path, is_over: &AtomicBool) -> Armed {
 fn a_box_with_secure_boot_is_updated_by_its_owner_alone_and_comes_back_wherever_that_ends() {
     let folder = directory("image-signed");
     let _ = fs::remove_dir_all(&folder);
-    let [old, new] = [OLD, NEW].map(|version| owned(version, &Archive::default()));
-    let worse = owned("0.7.3", &broken());
+    let [old, new] = [OLD, NEW].map(|version| release(version, "ours", &Archive::default()));
+    let worse = release("0.7.3", "ours", &broken());
     let disk = flash(&old.secure, &folder);
     let (base, log) = (folder.join("base.img"), folder.join("writes.log"));
     copy(&disk, &base);

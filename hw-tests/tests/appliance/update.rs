@@ -3,22 +3,37 @@
 use super::{WHOLE, stand_of, step};
 use control::ApplianceView;
 use hw_tests::artifact::Workshop;
-use hw_tests::artifact::appliance::{Image, Programs, Recipe, Release, Signer, image};
+use hw_tests::artifact::appliance::{Image, Owner, Programs, Recipe, Release, Signer, image};
 use hw_tests::artifact::cpio::Archive;
 use hw_tests::rack::Firmware;
 use hw_tests::stand::Stand;
 use rack::{Slot, Stage};
 use std::path::{Path, PathBuf};
 
-/// The image of this build under a version's name, signed by a signer of these tests.
+/// The image of this build under a version's name, its bundle signed by a signer of these tests, and its kernel image
+/// by our owner: bundles are for boxes with Secure Boot and without.
 pub(super) fn release(version: &str, signer: &str, more: &Archive) -> Image {
     let workshop = Workshop::open().unwrap();
     let own = std::env::current_exe().unwrap();
     let programs = Programs::built(own.ancestors().nth(2).unwrap());
-    let signer = Signer::of(&workshop.target().join("artifacts/signers").join(signer)).unwrap();
+    let signer = self::signer(signer);
     let release = Release { version: version.to_owned(), commit: "of-a-test".to_owned() };
-    let recipe = Recipe { programs: &programs, release: &release, signer: Some(&signer), owner: None, more };
+    let owner = owner("ours");
+    let recipe =
+        Recipe { programs: &programs, release: &release, signer: Some(&signer), owner: Some(&owner), more };
     image(&workshop, &recipe).unwrap().0
+}
+
+/// A signer of these tests, who signs bundles.
+pub(super) fn signer(name: &str) -> Signer {
+    let workshop = Workshop::open().unwrap();
+    Signer::of(&workshop.target().join("artifacts/signers").join(name)).unwrap()
+}
+
+/// An owner of these tests, whose keys are a box's firmware's.
+pub(super) fn owner(name: &str) -> Owner {
+    let workshop = Workshop::open().unwrap();
+    Owner::of(&workshop.target().join("artifacts/owners").join(name)).unwrap()
 }
 
 /// A system whose first process ends at once: the kernel panics.
