@@ -71,8 +71,12 @@ pub fn standing(block: &Block, running: Slot) -> Standing {
 fn was_started(block: &Block, slot: Slot) -> bool {
     match block.get(ARMED) {
         Some(armed) => Slot::named(armed) == Some(slot),
-        // Written and put first: GRUB started it before us. Before that it was never begun.
-        None => first(block) == Some(slot) && is_good(block, slot),
+        // Written and put first, and counted, as GRUB does before it starts a slot: an update that waits for somebody to
+        // start the box is at nought.
+        None => {
+            let tries = block.get(&format!("{slot}_TRY")).unwrap_or_default();
+            first(block) == Some(slot) && is_good(block, slot) && !matches!(tries, "" | "0")
+        }
     }
 }
 

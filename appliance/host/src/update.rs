@@ -122,7 +122,12 @@ pub fn settle() -> Result<Option<Record>> {
     let esp = Esp::on(&place.disk)?;
     let block = esp::variables(&esp.grubenv())?;
     let record = Record::read();
-    match trial::standing(&block, running) {
+    let standing = match trial::standing(&block, running) {
+        // Since then the box was not started: who begins again is only who asks.
+        Standing::CameBack if Path::new(INSTALLED).exists() => Standing::Settled,
+        standing => standing,
+    };
+    match standing {
         Standing::Settled => match record {
             Some(Record { number, stage: Stage::Installed { slot, version } })
                 if slot != running && !Path::new(INSTALLED).exists() =>
@@ -198,6 +203,8 @@ pub fn install(plan: &UpdatePlan, progress: &mut dyn FnMut(u8, &str)) -> Result<
         bail!("RAUC ended well and the boot loader was not told: send the bundle again");
     }
     let version = version_in(slot).with_context(|| format!("slot {slot} was written and holds no system"))?;
+    // First: what is armed was not started before this is gone.
+    fs::write(INSTALLED, "").with_context(|| format!("{INSTALLED} cannot be written"))?;
     if esp.loader() == Loader::Once {
         progress(100, "Telling the boot loader.");
         let there = partition(&place, slot).with_context(|| format!("slot {slot} is gone"))?;
@@ -207,7 +214,6 @@ pub fn install(plan: &UpdatePlan, progress: &mut dyn FnMut(u8, &str)) -> Result<
         }
         esp::change(&esp.grubenv(), |block| trial::armed(block, slot))?;
     }
-    fs::write(INSTALLED, "").with_context(|| format!("{INSTALLED} cannot be written"))?;
     Ok(Stage::Installed { slot, version })
 }
 

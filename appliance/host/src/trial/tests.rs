@@ -75,6 +75,15 @@ fn a_power_cut_between_any_two_writes_starts_a_slot_that_is_whole() {
 }
 
 #[test]
+fn an_update_that_waits_for_the_box_to_be_started_did_not_come_back() {
+    let mut block = block();
+    WRITES.iter().for_each(|write| write(&mut block));
+    assert_eq!(standing(&block, Slot::A), Standing::Settled, "whoever looks, before anybody started it");
+    assert_eq!(started(&mut block), Slot::B);
+    assert_eq!(standing(&block, Slot::A), Standing::CameBack);
+}
+
+#[test]
 fn a_slot_that_fails_by_its_own_word_is_left() {
     let mut block = block();
     WRITES.iter().for_each(|write| write(&mut block));
