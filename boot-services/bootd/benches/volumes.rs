@@ -10,6 +10,7 @@ use boot::{VolumeId, VolumeSource};
 use bootd::library::Library;
 use bootd::volumes::{OpenVolume, Volumes};
 use image::{EXTENT, Terms};
+use sansio::sim::Dice;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -34,23 +35,10 @@ fn seconds<T>(work: impl FnOnce() -> T) -> (f64, T) {
     (began.elapsed().as_secs_f64(), done)
 }
 
-/// Numbers that look random (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Where a block of a data extent is.
-    fn data(&mut self) -> u64 {
-        let extent = self.next() % (SIZE / EXTENT as u64 / STRIDE) * STRIDE;
-        extent * EXTENT as u64 + self.next() % 256 * 4096
-    }
+/// Where a block of a data extent is.
+fn block_of_data(dice: &mut Dice) -> u64 {
+    let extent = dice.below(SIZE / EXTENT as u64 / STRIDE) * STRIDE;
+    extent * EXTENT as u64 + dice.below(256) * 4096
 }
 
 /// The content of the image, a part at a time.
@@ -62,9 +50,9 @@ impl Read for Content {
         let count = (into.len() as u64).min(rest).min(SIZE - self.0) as usize;
         let part = &mut into[..count];
         if (self.0 / EXTENT as u64).is_multiple_of(STRIDE) {
-            let mut random = Random(self.0);
+            let mut random = Dice::new(self.0);
             part.chunks_mut(8)
-                .for_each(|chunk| chunk.copy_from_slice(&random.next().to_le_bytes()[..chunk.len()]));
+                .for_each(|chunk| chunk.copy_from_slice(&random.roll().to_le_bytes()[..chunk.len()]));
         } else {
             part.fill(0);
         }
@@ -99,10 +87,10 @@ fn both(
     volume: impl Fn(u64, &mut [u8]),
     raw: impl Fn(u64, &mut [u8]),
 ) {
-    let (mut random, mut block) = (Random(7), vec![3; 4096]);
+    let (mut random, mut block) = (Dice::new(7), vec![3; 4096]);
     let mut turns = [Vec::new(), Vec::new()];
     for _ in 0..TURNS {
-        let places: Vec<u64> = (0..calls / TURNS).map(|_| random.data() + aside).collect();
+        let places: Vec<u64> = (0..calls / TURNS).map(|_| block_of_data(&mut random) + aside).collect();
         for (work, turns) in [&volume as &dyn Fn(u64, &mut [u8]), &raw].iter().zip(&mut turns) {
             turns.push(seconds(|| places.iter().for_each(|at| work(*at, &mut block))).0);
         }

@@ -2,11 +2,12 @@
 
 use super::lone::{Lone, Start, copy, flash};
 use super::update::release;
-use super::writes::{Log, Random};
+use super::writes::Log;
 use super::{WHOLE, directory};
 use control::ApplianceView;
 use hw_tests::artifact::cpio::Archive;
 use rack::Stage;
+use sansio::sim::Dice;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -70,7 +71,7 @@ fn a_box_whose_power_is_cut_in_the_middle_of_an_update_starts_and_serves() {
     println!("{} writes and flushes, the update from {before} on; {cuts} cuts, KILN_SEED={seed}", log.len());
     let each = |number: u64| {
         // One in each of as many parts of the way, anywhere in it.
-        let mut random = Random(seed.wrapping_mul(1000) + number);
+        let mut random = Dice::new(seed.wrapping_mul(1000) + number);
         let part = ((log.len() - before) / cuts).max(1);
         let cut = before + number * part + random.below(part);
         let here = folder.join(format!("cut-{number}"));

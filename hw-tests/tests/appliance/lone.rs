@@ -42,7 +42,7 @@ impl<'a> Start<'a> {
     fn log(self) -> Option<&'a Path> {
         match self {
             Start::Logged(log) | Start::SecureLogged(log) => Some(log),
-            Start::Bios | Start::Protected | Start::Secure => None,
+            Start::Bios | Start::Bare | Start::Protected | Start::Secure => None,
         }
     }
 }

@@ -4,12 +4,13 @@ use super::cut::{NEW, OLD, cut_off, number, some_at_once, starts, view};
 use super::lone::{Lone, Start, copy, flash};
 use super::secure::{signed_by, taken};
 use super::update::{broken, owner, release, signer};
-use super::writes::{Log, Random};
+use super::writes::Log;
 use super::{WHOLE, directory};
 use hw_tests::artifact::Workshop;
 use hw_tests::artifact::appliance::{Content, Image, Release, SLOT_OFFSETS, bundle};
 use hw_tests::artifact::cpio::Archive;
 use rack::{BoxFact, Slot, Stage};
+use sansio::sim::Dice;
 use std::fs;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
@@ -179,7 +180,7 @@ fn turned(folder: &Path, base: &Path, log: &Log, updated: u64) {
     let here = folder.join("turned");
     let disk = cut_off(folder, &here, |disk| {
         copy(base, disk);
-        log.replay(disk, updated, &mut Random(0));
+        log.replay(disk, updated, &mut Dice::new(0));
         let slot = fs::File::options().write(true).open(disk).unwrap();
         slot.write_all_at(&[0; 4096], SLOT_OFFSETS[1]).unwrap();
     });
@@ -206,7 +207,7 @@ fn turned(folder: &Path, base: &Path, log: &Log, updated: u64) {
 /// The power is cut at a moment of the first update: half of them anywhere, half of them while the boot loader is told.
 fn cut(folder: &Path, base: &Path, log: &Log, update: Range<u64>, armed: Armed, number: u64) {
     let seed = self::number("KILN_SEED", u64::from(std::process::id()));
-    let mut random = Random(seed.wrapping_mul(1000) + number);
+    let mut random = Dice::new(seed.wrapping_mul(1000) + number);
     let near = armed.before.saturating_sub(100).max(update.start)..(armed.to + 10).min(update.end);
     let range = if number.is_multiple_of(2) { update } else { near };
     let cut = range.start + random.below(range.end - range.start);

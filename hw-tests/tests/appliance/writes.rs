@@ -1,6 +1,7 @@
 //! What QEMU's `blklogwrites` wrote down: every write and flush of a guest, in order (the format of Linux's
 //! dm-log-writes). A power cut keeps all that was flushed, and of the rest any part.
 
+use sansio::sim::Dice;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -27,19 +28,6 @@ struct Entry {
 pub(super) struct Log {
     file: File,
     entries: Vec<Entry>,
-}
-
-/// Numbers that look random (SplitMix64).
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
 }
 
 impl Log {
@@ -71,7 +59,7 @@ impl Log {
 
     /// Does to a disk what was done before this line, as a power cut there leaves it: what was flushed is there,
     /// of the writes since then some are, the last of them in part.
-    pub(super) fn replay(&self, disk: &Path, cut: u64, random: &mut Random) {
+    pub(super) fn replay(&self, disk: &Path, cut: u64, random: &mut Dice) {
         let disk = File::options().write(true).open(disk).unwrap();
         let before = &self.entries[..usize::try_from(cut).unwrap()];
         let flushed = before.iter().rposition(|entry| entry.flags & FLUSH != 0).map_or(0, |at| at + 1);
