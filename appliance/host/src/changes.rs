@@ -8,7 +8,7 @@ use crate::{
     clock,
     config::Config,
     console::{say, write},
-    esp::Did,
+    did::Did,
     good,
     modules::{Heard, Modules, Uevents},
     network::{self, Lease, Made},

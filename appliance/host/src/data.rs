@@ -11,6 +11,7 @@
 
 use crate::{
     console::say,
+    durable::keep,
     gpt::{Partition, SECTOR, Table},
     services,
     slot::{self, Disk},
@@ -441,24 +442,6 @@ pub fn is_in_use() -> bool {
 
 /// Why nothing can be marked.
 const UNMARKED: &str = "memory stands in for the data partition, or over it, and the partition itself would stay as it is: start the box with the word kiln.reset on the kernel's command line";
-
-/// Writes a file so that after a power cut it is the old one or the new one.
-///
-/// # Errors
-/// The file system's.
-pub fn keep(path: &Path, text: &[u8], mode: u32) -> std::io::Result<()> {
-    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
-    let aside = path.with_extension("new");
-    let _ = fs::remove_file(&aside);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&aside)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    fs::rename(&aside, path)?;
-    match path.parent() {
-        Some(above) => File::open(above)?.sync_all(),
-        None => Ok(()),
-    }
-}
 
 mod ioctl {
     use super::{Range, SECTOR};

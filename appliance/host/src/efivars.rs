@@ -1,7 +1,7 @@
 //! The firmware's variables (UEFI 2.10, 8.2), by the kernel's efivarfs: mounted for as long as somebody needs them,
 //! because one that is written or removed by mistake can brick a box.
 
-use crate::esp::Did;
+use crate::did::Did;
 use anyhow::{Context as _, Result};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::{

@@ -1,6 +1,6 @@
 //! The ESP, for as long as somebody needs it: the boot loader's state is on it.
 
-use crate::{grubenv::Block, loader, slot::Disk};
+use crate::{did::Did, grubenv::Block, slot::Disk};
 use anyhow::{Context as _, Result};
 use nix::{
     errno::Errno,
@@ -19,17 +19,10 @@ const NAME: &str = "esp";
 /// Where it is mounted; etc/rauc/system.conf has the same.
 const PLACE: &str = "/run/kiln/esp";
 const LOCK: &str = "/run/kiln/esp.lock";
+/// What systemd-boot reads, below the ESP.
+pub const SYSTEMD_BOOT: &str = "loader/loader.conf";
 /// Below the ESP.
 const FILE: &str = "grub/grubenv";
-
-/// Whether something had to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Did {
-    /// It was so.
-    Already,
-    /// It is so now.
-    Changed,
-}
 
 /// How a boot loader comes to start a slot that is on trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +71,8 @@ impl Esp {
 
     /// The boot loader that is on it.
     pub fn loader(&self) -> Loader {
-        if loader::is_on(self.root()) { Loader::Once } else { Loader::Counting }
+        // systemd-boot, and not GRUB.
+        if self.root().join(SYSTEMD_BOOT).exists() { Loader::Once } else { Loader::Counting }
     }
 
     /// Whether its disk takes writes, and what is kept of the slots is on it.

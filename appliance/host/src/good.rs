@@ -8,10 +8,9 @@
 use crate::{
     clock,
     console::say,
-    esp::{self, Did, Esp, Loader},
-    loader,
-    slot::{self, Named, Place},
-    trial, update,
+    did::Did,
+    esp::{self, Esp, Loader},
+    loader, slot, trial, update,
 };
 use anyhow::{Context as _, Result};
 use nix::{
@@ -32,22 +31,12 @@ const LOOK: Duration = Duration::from_secs(2);
 /// How long init has to end everything.
 const FAREWELL: Duration = Duration::from_secs(60);
 
-/// The slot that runs, and where it is.
-///
-/// # Errors
-/// This is no system that a slot booted.
-pub fn running() -> Result<(Slot, Place)> {
-    let named = Named::running()?;
-    let place = slot::find(named.root).context("the slot's partition is gone")?;
-    Ok((Slot::named(&named.slot).context("kiln.slot= is neither A nor B")?, place))
-}
-
 /// Tells the boot loader that the running slot is good.
 ///
 /// # Errors
 /// This is no system that a slot booted, or the ESP cannot be read or written.
 pub fn good() -> Result<(Slot, Did)> {
-    let (slot, place) = running()?;
+    let (slot, place) = slot::running()?;
     let esp = Esp::on(&place.disk)?;
     if !esp.counts() {
         return Ok((slot, Did::Already));
@@ -70,7 +59,7 @@ pub fn good() -> Result<(Slot, Did)> {
 /// # Errors
 /// As [`good`].
 pub fn watch() -> Result<()> {
-    let (slot, place) = running()?;
+    let (slot, place) = slot::running()?;
     let is_on_trial = || -> Result<bool> {
         let esp = Esp::on(&place.disk)?;
         Ok(trial::on_trial(&esp::variables(&esp.grubenv())?) == Some(slot))

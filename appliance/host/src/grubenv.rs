@@ -1,9 +1,7 @@
 //! GRUB's environment block (GRUB's manual, 15.2): what the boot loader and the running system tell each
 //! other of the slots, by RAUC's variables: `ORDER`, and for each slot `OK` and `TRY`.
 
-use crate::esp;
-use anyhow::{Context as _, Result, bail, ensure};
-use std::path::Path;
+use anyhow::{Result, bail, ensure};
 
 /// Octets of a block; GRUB writes it in place, so this never changes.
 pub const SIZE: usize = 1024;
@@ -14,6 +12,11 @@ const HEAD: &str = "# GRUB Environment Block\n";
 pub struct Block(Vec<(String, String)>);
 
 impl Block {
+    /// All of them.
+    pub fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// Reads a block.
     ///
     /// # Errors
@@ -70,34 +73,6 @@ impl Block {
         let mut octets = text.into_bytes();
         octets.resize(SIZE, b'#');
         Ok(octets)
-    }
-}
-
-/// What RAUC calls as `grub-editenv FILE list` and `grub-editenv FILE set NAME=VALUE…`.
-///
-/// # Errors
-/// The file system's, and words that are neither.
-pub fn edit(mut words: impl Iterator<Item = String>) -> Result<()> {
-    let file = words.next().context("usage: grub-editenv FILE list | set NAME=VALUE…")?;
-    let file = Path::new(&file);
-    match words.next().as_deref() {
-        Some("list") => {
-            for (name, value) in esp::variables(file)?.0 {
-                println!("{name}={value}");
-            }
-            Ok(())
-        }
-        Some("set") => {
-            let pairs: Vec<(String, String)> = words
-                .map(|word| {
-                    let pair = word.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
-                    pair.with_context(|| format!("{word:?} is not NAME=VALUE"))
-                })
-                .collect::<Result<_>>()?;
-            esp::change(file, |block| pairs.iter().for_each(|(name, value)| block.set(name, value)))?;
-            Ok(())
-        }
-        other => bail!("{:?} is neither list nor set", other.unwrap_or_default()),
     }
 }
 

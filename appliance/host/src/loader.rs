@@ -14,7 +14,7 @@
 //! and has the other one started instead of one that was started three times, or that is damaged ([`turn`]). Whichever
 //! proves itself is preferred then.
 //!
-//! A kernel image names no slot, only the root hash: it is the same in either. [`choose`] says which one it starts.
+//! A kernel image names no slot, only the root hash: it is the same in either. [`slot::choose`] says which one it starts.
 //!
 //! Both files of the ESP are written in place, at the size they have: then no power cut leaves the file system
 //! itself half changed, in which clusters would be lost, and with some cuts the room for the next update. A kernel
@@ -22,9 +22,10 @@
 //! is renamed, and boot counting by file names, which has the firmware write to the file system at every start.
 
 use crate::{
-    data,
+    did::Did,
+    durable,
     efivars::{self, Access, Name, Variables},
-    esp::{self, Did, Esp},
+    esp::{self, Esp},
     modules::Modules,
     pe::Program,
     seal::Root,
@@ -49,7 +50,6 @@ const SELECTED: Name = Name("LoaderEntrySelected-4a67b082-0a4c-41cf-b6c7-440b29b
 /// A default that overrules the file's: a key in systemd-boot's menu sets it.
 const OVERRULING: Name = Name("LoaderEntryDefault-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f");
 /// Below the ESP.
-const CONFIGURATION: &str = "loader/loader.conf";
 const KERNELS: &str = "EFI/Linux";
 /// Written at once: each is on the medium before the next.
 const PIECE: usize = 1 << 20;
@@ -72,11 +72,6 @@ pub fn configuration(default: Slot) -> String {
     )
 }
 
-/// Whether systemd-boot is on an ESP, and not GRUB.
-pub fn is_on(esp: &Path) -> bool {
-    esp.join(CONFIGURATION).exists()
-}
-
 /// The root hash on the command line of a kernel image that fits either slot; nothing: it names its slot.
 ///
 /// # Errors
@@ -89,13 +84,6 @@ pub fn asked(cmdline: &str) -> Result<Option<Root>> {
         slot::word(cmdline, "kiln.verity").context("kiln.verity= is not on the kernel command line")?;
     let root = text.parse().map_err(|()| anyhow::anyhow!("kiln.verity={text} is not a hash of 64 digits"));
     root.map(Some)
-}
-
-/// Which slot is started, of those whose seal has the root hash that was signed. The hash decides, because it is
-/// signed, and because a system must never run from a slot that another one's kernel image is for; the word of the
-/// boot loader, which anybody can write, only where both slots hold the same system.
-pub fn choose(holding: &[Slot], said: Option<Slot>) -> Option<Slot> {
-    said.filter(|slot| holding.contains(slot)).or_else(|| holding.first().copied())
 }
 
 /// The slot whose entry systemd-boot says it started, for the initramfs.
@@ -189,7 +177,7 @@ fn write(file: &Path, image: &[u8]) -> Result<()> {
 /// # Errors
 /// The ESP or the firmware's variables cannot be written.
 pub fn prefer(esp: &Esp, slot: Slot) -> Result<Did> {
-    let did = write_configuration(&esp.root().join(CONFIGURATION), slot)?;
+    let did = write_configuration(&esp.root().join(esp::SYSTEMD_BOOT), slot)?;
     // The file counts only without it.
     let variables = Variables::open(Access::Write)?;
     let overruling = variables.remove(OVERRULING)?;
@@ -208,7 +196,7 @@ fn write_configuration(file: &Path, slot: Slot) -> Result<Did> {
         open.write_all_at(text.as_bytes(), 0).and_then(|()| open.sync_all()).with_context(failed)?;
     } else {
         // Somebody wrote another one.
-        data::keep(file, text.as_bytes(), 0o600).with_context(failed)?;
+        durable::keep(file, text.as_bytes(), 0o600).with_context(failed)?;
     }
     Ok(Did::Changed)
 }

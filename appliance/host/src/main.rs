@@ -1,6 +1,6 @@
 //! `host`: brings the box up. It is `/init` of the initramfs; in the slot it is started by init.
 
-use host::{changes, clock, config::Config, esp::Did, good, grubenv, init, menu, modules, ssh, start};
+use host::{changes, clock, config::Config, did::Did, editenv, good, init, menu, modules, ssh, start};
 use std::{env, fs, process::ExitCode};
 
 const USAGE: &str = "usage: host start | stop | ssh | devices | good | trial | menu | status | check FILE";
@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         return ExitCode::from(modules::modprobe(args));
     }
     if name == "grub-editenv" || name.ends_with("/grub-editenv") {
-        return said(grubenv::edit(args));
+        return said(editenv::edit(args));
     }
     if name.ends_with("/init") {
         init::run();

@@ -5,7 +5,7 @@
 
 use crate::{
     config::Config,
-    console, data, good,
+    console, durable, good,
     links::{Kind, Link},
     network,
     report::Report,
@@ -271,7 +271,7 @@ pub fn run() -> Result<()> {
     }
     drop(answered);
     let Ok(text) = answers.recv() else { bail!("this box has no console that can be typed at") };
-    data::keep(Path::new(KEPT), text.as_bytes(), 0o600)
+    durable::keep(Path::new(KEPT), text.as_bytes(), 0o600)
         .with_context(|| format!("{KEPT} cannot be written"))?;
     console::say("the configuration is kept; the box starts again with it");
     match good::restart()? {}

@@ -3,7 +3,7 @@
 use crate::{
     config::{Address, Config},
     console::{Waiting, say},
-    esp::Did,
+    did::Did,
     links::{Act, Kind, Link, Wishes, addressed, default_route},
     report::Interface,
     rtnl::{News, Rtnl},

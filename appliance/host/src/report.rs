@@ -1,12 +1,7 @@
 //! What was found and done, for people at the console and for the API: `/run/kiln/host.json`.
 
 use crate::{
-    config::Fault,
-    data::{Data, keep},
-    links::Link,
-    moments::Moments,
-    ssh::Shell,
-    time::Source,
+    config::Fault, data::Data, durable::keep, links::Link, moments::Moments, ssh::Shell, time::Source,
 };
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};

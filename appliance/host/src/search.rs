@@ -3,7 +3,7 @@
 use crate::{
     config::{Config, Fault},
     console::{Waiting, say},
-    data::keep,
+    durable::keep,
     esp::Esp,
     modules::{Modules, Uevents},
     report::Configuration,

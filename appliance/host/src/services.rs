@@ -2,7 +2,7 @@
 
 use crate::{
     config::{Address, Appliance, Config},
-    data::keep,
+    durable::keep,
     time,
 };
 use anyhow::{Context as _, Result};

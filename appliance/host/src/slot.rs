@@ -2,7 +2,6 @@
 
 use crate::{
     gpt::{Partition, Step, Table},
-    loader,
     seal::{self, BLOCK, Root, Seal},
 };
 use anyhow::{Context as _, Result, bail};
@@ -123,6 +122,13 @@ pub enum Sealed {
     Nowhere,
 }
 
+/// Which slot is started, of those whose seal has the root hash that was signed. The hash decides, because it is
+/// signed, and because a system must never run from a slot that another one's kernel image is for; the word of the
+/// boot loader, which anybody can write, only where both slots hold the same system.
+pub fn choose(holding: &[Slot], said: Option<Slot>) -> Option<Slot> {
+    said.filter(|slot| holding.contains(slot)).or_else(|| holding.first().copied())
+}
+
 /// Looks for the slot whose seal has a root hash; `said`: the one that the boot loader says it started.
 pub fn sealed(root: &Root, said: Option<Slot>) -> Sealed {
     let mut others = Vec::new();
@@ -135,7 +141,7 @@ pub fn sealed(root: &Root, said: Option<Slot>) -> Sealed {
             .filter(|(_, seal)| seal.as_ref().is_ok_and(|seal| seal.root == *root))
             .map(|(slot, _)| *slot)
             .collect();
-        let chosen = loader::choose(&holding, said);
+        let chosen = choose(&holding, said);
         if let Some((slot, guid, _)) = slots.iter().find(|(slot, ..)| Some(*slot) == chosen) {
             return Sealed::Here(Named { slot: slot.to_string(), root: *guid, verity: Some(root.clone()) });
         }
@@ -148,6 +154,16 @@ pub fn sealed(root: &Root, said: Option<Slot>) -> Sealed {
         }));
     }
     if others.is_empty() { Sealed::Nowhere } else { Sealed::Others(others) }
+}
+
+/// The slot that runs, and where it is.
+///
+/// # Errors
+/// This is no system that a slot booted.
+pub fn running() -> Result<(Slot, Place)> {
+    let named = Named::running()?;
+    let place = find(named.root).context("the slot's partition is gone")?;
+    Ok((Slot::named(&named.slot).context("kiln.slot= is neither A nor B")?, place))
 }
 
 /// The disks that have such a partition: more than one when two were flashed with the same image.

@@ -6,7 +6,7 @@
 use crate::{
     config::{Ssh, SshKey},
     console::say,
-    data::keep,
+    durable::keep,
     report,
 };
 use anyhow::{Context as _, Result, bail, ensure};

@@ -3,7 +3,7 @@
 use crate::{
     clock,
     console::{say, write},
-    data,
+    data, durable,
     efivars::{self, Access, Variables},
     modules::Modules,
     moments::{Moments, mark},
@@ -105,7 +105,7 @@ pub fn start() {
     report.troubles.extend(network::shut_ways());
     mark("rules");
     let config = found.and_then(|found| {
-        if let Err(e) = data::keep(Path::new(IN_FORCE), found.text.as_bytes(), 0o600) {
+        if let Err(e) = durable::keep(Path::new(IN_FORCE), found.text.as_bytes(), 0o600) {
             report.troubles.push(format!("{IN_FORCE} cannot be written: {e}"));
         }
         if let Some(disk) = disk

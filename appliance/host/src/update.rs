@@ -8,10 +8,10 @@ mod rauc;
 
 use crate::{
     console::say,
-    data,
+    data, durable,
     efivars::Variables,
     esp::{self, Esp, Loader},
-    good, loader,
+    loader,
     report::Report,
     slot::{self, Disk, Place},
     trial::{self, Standing},
@@ -61,7 +61,7 @@ impl Record {
     pub fn keep(&self) -> Result<()> {
         let text = serde_json::to_vec(self)?;
         fs::create_dir_all(HOME)
-            .and_then(|()| data::keep(&file(), &text, 0o600))
+            .and_then(|()| durable::keep(&file(), &text, 0o600))
             .with_context(|| format!("{} cannot be written", file().display()))
     }
 }
@@ -118,7 +118,7 @@ pub fn has_passed(slot: Slot) -> bool {
 /// # Errors
 /// This is no system that a slot booted, or the ESP or the record cannot be written.
 pub fn settle() -> Result<Option<Record>> {
-    let (running, place) = good::running()?;
+    let (running, place) = slot::running()?;
     let esp = Esp::on(&place.disk)?;
     let block = esp::variables(&esp.grubenv())?;
     let record = Record::read();
@@ -173,7 +173,7 @@ pub fn settle() -> Result<Option<Record>> {
 /// The bundle is not what it should be, or cannot be written: the text says what to do. The slot that runs is
 /// as it was.
 pub fn install(plan: &UpdatePlan, progress: &mut dyn FnMut(u8, &str)) -> Result<Stage> {
-    let (running, place) = good::running()?;
+    let (running, place) = slot::running()?;
     if !Path::new(KEYRING).exists() {
         bail!(
             "this image takes no updates: it was built without a certificate to hold them against (hw-tests/image --signer)"
@@ -242,7 +242,7 @@ fn links(place: &Place) -> Result<()> {
 
 /// The version of the system in a slot, by its seal.
 fn version_in(slot: Slot) -> Option<String> {
-    let (_, running) = good::running().ok()?;
+    let (_, running) = slot::running().ok()?;
     let place = partition(&running, slot)?;
     Some(slot::seal_of(&place).ok()?.version)
 }
@@ -252,7 +252,7 @@ fn version_in(slot: Slot) -> Option<String> {
 /// # Errors
 /// This is no system that a slot booted, or the ESP cannot be read.
 pub fn look() -> Result<BoxFact> {
-    let (running, place) = good::running()?;
+    let (running, place) = slot::running()?;
     let esp = Esp::on(&place.disk)?;
     let block = esp::variables(&esp.grubenv())?;
     let slots = Slot::ALL.into_iter().map(|slot| SlotFact {

@@ -5,7 +5,7 @@
 
 use host::{
     config::Config,
-    esp::Did,
+    did::Did,
     network::{self, Made},
     report::Interface,
 };

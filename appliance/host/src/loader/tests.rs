@@ -20,7 +20,7 @@ fn the_slot_whose_root_was_signed_is_started_and_the_loader_s_word_counts_betwee
         (&[], None, None),
     ];
     for (holding, said, chosen) in table {
-        assert_eq!(choose(holding, said), chosen, "{holding:?}, {said:?}");
+        assert_eq!(slot::choose(holding, said), chosen, "{holding:?}, {said:?}");
     }
 }
 
