@@ -140,7 +140,11 @@ pub(super) fn kernel(
     let [kernel, plain, initrd] = ["kiln.efi", "kiln.unsigned", "initrd"].map(|name| scratch.join(name));
     let seal = Seal::read(slot)?;
     let words = format!("kiln.slot=loader kiln.verity={} {}", seal.root, MACHINE.join(" "));
-    let mut both = [fs::read(root.join("boot/initramfs"))?, fs::read(root.join("boot/host.cpio"))?].concat();
+    // What is plain in it is packed here, or two would not fit on the ESP; the kernel takes archives either way, one
+    // behind the other.
+    let packed =
+        run(tool("zstd").args(["-q", "-19", "--single-thread", "-c"]).arg(root.join("boot/host.cpio")))?;
+    let mut both = [fs::read(root.join("boot/initramfs"))?, packed].concat();
     both.resize(both.len().next_multiple_of(ALIGNED as usize), 0);
     fs::write(&initrd, &both)?;
     let release = format!(
