@@ -114,17 +114,16 @@ impl Running {
     pub(crate) fn awaited_again(&mut self, start: &str, times: usize, patience: Duration) -> Result<String> {
         let folder = self.folder.clone();
         let said = until(patience, &format!("'{start}' on the console"), || {
+            // Looked at first: one that says it and turns itself off has said it.
+            let ended = self.child.try_wait()?;
+            let console = self.console();
+            let said = console.lines().filter(|line| line.starts_with(start)).nth(times - 1);
             ensure!(
-                self.child.try_wait()?.is_none(),
+                said.is_some() || ended.is_none(),
                 "QEMU ended: {}",
                 fs::read_to_string(folder.join("qemu.log"))?
             );
-            Ok(self
-                .console()
-                .lines()
-                .filter(|line| line.starts_with(start))
-                .nth(times - 1)
-                .map(str::to_owned))
+            Ok(said.map(str::to_owned))
         });
         said.with_context(|| format!("the console said:\n{}", self.console()))
     }
