@@ -59,6 +59,8 @@ impl Shell {
         let mut ssh = Command::new("ssh");
         ssh.args(["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new"]);
         ssh.args(["-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=20", "-o", "LogLevel=ERROR"]);
+        // A box that is reset in the middle of a command says nothing of it.
+        ssh.args(["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=6"]);
         ssh.arg("-o").arg(format!("UserKnownHostsFile={}", known.display()));
         ssh.args(options).arg("-i").arg(&self.key).arg(format!("root@{UPLINK}")).arg(line);
         self.namespace.output(&mut ssh).context("run hw-tests/setup")
