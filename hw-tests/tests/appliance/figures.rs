@@ -38,7 +38,7 @@ pub(crate) fn start(shell: &Shell) -> Start {
     // proc(5): the 22nd field, in hundredths; the name before it is in parentheses.
     let stat = shell.run(&format!("cat /proc/{}/stat", status["supervisor"])).unwrap();
     let began: f64 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().parse().unwrap();
-    println!("start, by its parts: {}", shell.run("host status | grep 'came up'").unwrap().trim());
+    println!("start, by its parts: {}", shell.run("host status | grep '^  came up'").unwrap().trim());
     Start { init, slot, ready: began / 100.0 + status["all_ready"].as_f64().unwrap() / 1000.0 }
 }
 
