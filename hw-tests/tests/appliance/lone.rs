@@ -167,26 +167,32 @@ impl Lone {
         person
     }
 
-    /// Has QEMU plug something in, or take it out (`device_add`, `device_del`).
+    /// Has QEMU plug something in, or take it out (`device_add`, `device_del`). What it refuses is asked again: what was
+    /// taken out goes by and by.
     pub(super) fn hands(&mut self, command: &str) {
-        let socket = self.folder.join("monitor");
-        let mut monitor =
-            self.wait(Duration::from_secs(30), "QEMU's monitor", |_| UnixStream::connect(&socket).ok());
+        self.wait(Duration::from_secs(60), &format!("QEMU to take {command:?}"), |lone| {
+            lone.order(command).inspect_err(|refused| println!("{command}: {refused}")).ok()
+        });
+    }
+
+    fn order(&self, command: &str) -> Result<(), String> {
+        let monitor = UnixStream::connect(self.folder.join("monitor"));
+        let monitor = monitor.map_err(|e| format!("no monitor: {e}"))?;
         monitor.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let mut said = String::new();
-        let mut hear = |monitor: &mut UnixStream| {
+        let hear = || -> String {
+            let mut said = String::new();
             while !said.ends_with("(qemu) ") {
                 let mut octets = [0; 4096];
-                let length = monitor.read(&mut octets).unwrap();
+                let length = (&monitor).read(&mut octets).unwrap();
                 assert_ne!(length, 0, "the monitor went away: {said}");
                 said.push_str(&String::from_utf8_lossy(&octets[..length]));
             }
-            std::mem::take(&mut said)
+            said
         };
-        hear(&mut monitor);
-        monitor.write_all(format!("{command}\n").as_bytes()).unwrap();
-        let answer = hear(&mut monitor);
-        assert!(!answer.contains("Error"), "{command}: {answer}");
+        hear();
+        (&monitor).write_all(format!("{command}\n").as_bytes()).unwrap();
+        let answer = hear();
+        if answer.contains("Error") { Err(answer) } else { Ok(()) }
     }
 
     /// Runs `kiln` as its operator.
