@@ -112,19 +112,24 @@ pub fn leased(event: &str) -> Result<()> {
     {
         let trouble = format!("{} {why}", network::REFUSED);
         say(&trouble);
-        // Before `host start` is through there is no report, and it says that the uplink has no address.
+        // Before `host start` is through there is no report, and it reads this.
+        let kept = fs::write(network::REFUSAL, &trouble);
         let _ = report::amend(network::REFUSED, [trouble]);
-        return network::leased("deconfig", None);
+        network::leased("deconfig", None)?;
+        return kept.with_context(|| format!("{} cannot be written", network::REFUSAL));
     }
     if let Some(told) = &told {
         rest_from(told);
     }
     network::leased(event, told)?;
     let (Some(config), Some(lease)) = (config, network::lease()) else { return Ok(()) };
-    renew(&config, &format!("the uplink's address is {}", lease.address), Did::Already, |report| {
-        let over = [network::NO_LEASE, network::REFUSED];
-        report.troubles.retain(|there| !over.iter().any(|it| there.starts_with(it)));
-    })
+    // Also when the address is the one of before, and nothing begins again. Before `host start` is through there is no
+    // report.
+    let _ = fs::remove_file(network::REFUSAL);
+    for over in [network::NO_LEASE, network::REFUSED] {
+        let _ = report::amend(over, []);
+    }
+    renew(&config, &format!("the uplink's address is {}", lease.address), Did::Already, |_| {})
 }
 
 /// A server that gives another address again and again may not end the services each time: the next one waits, with

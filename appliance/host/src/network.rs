@@ -202,12 +202,17 @@ fn ask_for_lease(troubles: &mut Vec<String>) {
         Err(e) => troubles.push(format!("udhcpc cannot be run: {e}")),
     }
     if lease().is_none() {
-        troubles.push(format!("{NO_LEASE}: look at its cable, or give it an address"));
+        troubles.push(
+            fs::read_to_string(REFUSAL)
+                .unwrap_or_else(|_| format!("{NO_LEASE}: look at its cable, or give it an address")),
+        );
     }
 }
 
 /// What the trouble begins with that an interface ends.
 pub const MISSING: &str = "no interface is";
+/// Why the last lease was refused; not there: it was not.
+pub const REFUSAL: &str = "/run/kiln/lease.refused";
 /// What the trouble begins with when a lease is refused.
 pub const REFUSED: &str = "the uplink's DHCP server offers";
 /// What the trouble begins with that a lease ends.

@@ -69,14 +69,21 @@ pub(super) fn flash_on(size: u64, image: &Path, folder: &Path) -> PathBuf {
     let stick = folder.join("stick.img");
     File::create(&stick).unwrap().set_len(4 << 20).unwrap();
     good(Command::new("mkfs.vfat").args(["-n", "KILN-CONFIG"]).arg(&stick));
-    let text = folder.join("kiln.toml");
     let toml = format!(
         "[uplink]\ndevice = \"{MAC}\"\naddress = \"10.0.2.15/24\"\ngateway = \"10.0.2.2\"\n\n[api]\ntoken = \"{TOKEN}\"\n"
     );
-    fs::write(&text, toml).unwrap();
-    good(Command::new("mcopy").arg("-i").arg(&stick).arg(&text).arg("::kiln.toml"));
+    configure(folder, &toml);
     fs::write(folder.join("token"), TOKEN).unwrap();
     disk
+}
+
+/// Puts a configuration on the stick.
+pub(super) fn configure(folder: &Path, toml: &str) {
+    let text = folder.join("kiln.toml");
+    fs::write(&text, toml).unwrap();
+    good(
+        Command::new("mcopy").arg("-o").arg("-i").arg(folder.join("stick.img")).arg(&text).arg("::kiln.toml"),
+    );
 }
 
 /// Takes the configuration from the stick.

@@ -5,6 +5,7 @@
 mod cut;
 mod data;
 mod figures;
+mod lease;
 mod lone;
 mod menu;
 mod operation;
